@@ -1,0 +1,90 @@
+"""The one error boundary: whatever happens, a line a person can use, the document a program asked for, and a code."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import time
+
+from bsess.errors import BsessError, ExitCode, Stopped
+from bsess.invocation import Invocation, ResultUntold, environment, write_lines
+
+REPORT = "the project's issue tracker"
+
+
+def run(arguments: list[str]) -> int:
+    """Run the command line and return the exit code."""
+    invocation = Invocation(environment())
+    invocation.command = next((word for word in arguments if not word.startswith("-")), "")
+    try:
+        return _dispatch(invocation, arguments)
+    except Stopped as stopped:
+        name = signal.Signals(stopped.signum).name
+        problem = BsessError(f"stopped by {name}", code="stopped")
+        return _fail(invocation, arguments, problem, 128 + stopped.signum)
+    except BrokenPipeError:
+        _drop_stdout()
+        return ExitCode.OK
+    except ResultUntold as error:
+        _drop_stdout()
+        return _fail(invocation, [], error, error.exit_code)
+    except BsessError as error:
+        return _fail(invocation, arguments, error, error.exit_code)
+    except Exception as error:  # noqa: BLE001  the boundary: nothing may leave as a traceback
+        if "--debug" in arguments:
+            raise
+        kind = type(error).__name__
+        problem = BsessError(
+            f"this is a bug in bsess: {kind}: {error}", code="bug", hint=f"report it at {REPORT}, with what --debug prints"
+        )
+        return _fail(invocation, arguments, problem, ExitCode.BUG)
+
+
+def _dispatch(invocation: Invocation, arguments: list[str]) -> int:
+    if invocation.environment.get("_BSESS_COMPLETE"):
+        from bsess import completion
+
+        return completion.answer(invocation.environment["_BSESS_COMPLETE"], arguments)
+    from bsess import cli
+
+    return cli.main(invocation, arguments)
+
+
+def _fail(invocation: Invocation, arguments: list[str], error: BsessError, code: int) -> int:
+    from bsess.inventory import problem
+    from bsess.model import Result
+    from bsess.output import Format, Renderer, problem_lines
+
+    found = problem(error)
+    if _asked_for_json(invocation, arguments):
+        result = Result(invocation.command, exit_code=code, errors=(found,))
+        renderer = Renderer(Format.JSON, stream=sys.stdout, environment=invocation.environment, now=time.time)
+        try:
+            renderer.render(result)
+        except (OSError, AttributeError):
+            _drop_stdout()
+    write_lines(sys.stderr, problem_lines([found]))
+    return code
+
+
+def _asked_for_json(invocation: Invocation, arguments: list[str]) -> bool:
+    # The flags may never have been parsed: a bad one is just what this document has to tell.
+    if "--" in arguments:
+        arguments = arguments[: arguments.index("--")]
+    for flag in ("-o", "--output"):
+        if flag in arguments and arguments[arguments.index(flag) + 1 :][:1] == ["json"]:
+            return True
+    if "-ojson" in arguments or "--output=json" in arguments:
+        return True
+    return invocation.flags.output is None and invocation.environment.get("BSESS_OUTPUT") == "json"
+
+
+def _drop_stdout() -> None:
+    # What is still buffered for a reader that is gone must not fail again when the process ends.
+    try:
+        nothing = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nothing, 1)
+        os.close(nothing)
+    except OSError:
+        pass

@@ -1,0 +1,532 @@
+"""The command line: Typer signatures only. Each parses, calls a command and hands on its result."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from typing import TYPE_CHECKING, Annotated, Optional
+
+import typer
+
+from bsess import config, durations
+from bsess.errors import UsageError
+from bsess.invocation import SWEEP_DEADLINE_SECONDS, Flags, Invocation, read_ids
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from bsess.context import Context
+    from bsess.model import Result
+
+HELP = {"help_option_names": ["-h", "--help"]}
+
+app = typer.Typer(
+    name="bsess",
+    help="Create, list, close and sweep remote browser sessions, and never leak one.",
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    context_settings=HELP,
+)
+config_app = typer.Typer(help="Where each setting came from; a new config file.", rich_markup_mode=None, context_settings=HELP)
+app.add_typer(config_app, name="config")
+
+
+def _session_ids(incomplete: str) -> list[str]:
+    from bsess import completion
+
+    return completion.session_ids(incomplete)
+
+
+def _profile_names(incomplete: str) -> list[str]:
+    from bsess import completion
+
+    return completion.profile_names(incomplete)
+
+
+def _formats(incomplete: str) -> list[str]:
+    from bsess.output import Format
+
+    return [name for name in Format if name.startswith(incomplete)]
+
+
+Ids = Annotated[list[str], typer.Argument(metavar="ID…", autocompletion=_session_ids, show_default=False)]
+OneProfile = Annotated[
+    Optional[str],  # noqa: UP045  Typer reads it at run time
+    typer.Option("-p", "--profile", help="The profile; else the default one.", autocompletion=_profile_names),
+]
+Profiles = Annotated[
+    list[str],
+    typer.Option("-p", "--profile", help="Only this profile; may be repeated.", autocompletion=_profile_names, show_default=False),
+]
+Labels = Annotated[list[str], typer.Option("--label", metavar="K=V", help="A label; may be repeated.", show_default=False)]
+Region = Annotated[Optional[str], typer.Option("--region", help="The provider's region.")]  # noqa: UP045
+Ttl = Annotated[Optional[str], typer.Option("--ttl", metavar="DURATION", help="When it ends, whoever uses it: 90s, 15m, 2h, 1d.")]  # noqa: UP045
+ThisRun = Annotated[bool, typer.Option("--run", help="Of this CI run (BSESS_RUN or the CI system's own id).")]
+RunId = Annotated[Optional[str], typer.Option("--run-id", metavar="RUN", help="Of that run.")]  # noqa: UP045
+OlderThan = Annotated[Optional[str], typer.Option("--older-than", metavar="AGE", help="Older than this: 90s, 15m, 2h, 1d.")]  # noqa: UP045
+Headed = Annotated[bool, typer.Option("--headed", help="With a window (local; needs a display).")]
+Arguments = Annotated[
+    list[str], typer.Option("--arg", metavar="SWITCH", help="A switch for the browser: --arg=--lang=de.", show_default=False)
+]
+Executable = Annotated[Optional[str], typer.Option("--executable", metavar="PATH", help="The browser to start (local).")]  # noqa: UP045
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Only show what would be done.")]
+Yes = Annotated[bool, typer.Option("-y", "--yes", help="Do not ask.")]
+
+_COMMON = {
+    "output": Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option(
+            "-o", "--output", metavar="FORMAT", help="table, json, jsonl, tsv, name, url or env.", autocompletion=_formats
+        ),
+    ],
+    "quiet": Annotated[bool, typer.Option("-q", "--quiet", help="Errors only on standard error.")],
+    "verbose": Annotated[bool, typer.Option("-v", "--verbose", help="A line for each request.")],
+    "debug": Annotated[bool, typer.Option("--debug", help="A traceback where bsess itself fails.")],
+    "timeout": Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option("--timeout", metavar="DURATION", help="How long one request, or a browser's start, may take. [30s]"),
+    ],
+    "deadline": Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option("--deadline", metavar="DURATION", help="How long the whole command may take."),
+    ],
+    "workers": Annotated[
+        Optional[int],  # noqa: UP045
+        typer.Option("--workers", min=1, max=64, help="How many sessions at a time. [16]"),
+    ],
+    "show_secrets": Annotated[bool, typer.Option("--show-secrets", help="Do not mask connect URLs.")],
+}
+_ALWAYS = ("output", "quiet", "verbose", "debug")
+_BOUNDED = (*_ALWAYS, "timeout", "deadline", "workers")
+
+
+def _command(
+    on: typer.Typer, name: str, common: tuple[str, ...] = _BOUNDED, **settings: object
+) -> Callable[[Callable[..., int]], Callable[..., int]]:
+    """Register a command: its own parameters, then the common ones, which it gets as one Invocation."""
+
+    def register(function: Callable[..., int]) -> Callable[..., int]:
+        own = list(inspect.signature(function, eval_str=True).parameters.values())[1:]
+
+        @functools.wraps(function)
+        def call(context: typer.Context, **values: object) -> int:
+            invocation: Invocation = context.find_root().obj
+            invocation.flags = Flags(**{key: values.pop(key) for key in common}, yes=bool(values.get("yes")))  # type: ignore[arg-type]  # Typer has converted them
+            return function(invocation, **values)
+
+        keyword = inspect.Parameter.KEYWORD_ONLY
+        shared = [
+            inspect.Parameter(key, keyword, annotation=_COMMON[key], default=None if "Optional" in str(_COMMON[key]) else False)
+            for key in common
+        ]
+        first = inspect.Parameter("context", inspect.Parameter.POSITIONAL_OR_KEYWORD, annotation=typer.Context)
+        parameters = [first, *own, *shared]
+        call.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+        call.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
+        del call.__wrapped__  # type: ignore[attr-defined]  # Typer would read the annotations of the inner one
+        on.command(name, **settings)(call)  # type: ignore[arg-type]
+        return function
+
+    return register
+
+
+@_command(app, "create", (*_BOUNDED, "show_secrets"))
+def create(
+    invocation: Invocation,
+    *,
+    profile: OneProfile = None,
+    region: Region = None,
+    ttl: Ttl = None,
+    label: Labels = [],  # noqa: B006  Typer's way to say "none"
+    count: Annotated[int, typer.Option("--count", min=1, help="How many.")] = 1,
+    owner_pid: Annotated[
+        Optional[int],  # noqa: UP045
+        typer.Option("--owner-pid", metavar="PID", help="The process that keeps it: once it is gone, a sweep ends the session."),
+    ] = None,
+    headed: Headed = False,
+    arg: Arguments = [],  # noqa: B006
+    executable: Executable = None,
+) -> int:
+    """Make a session.
+
+    \b
+    Examples:
+      bsess create
+      bsess create --ttl 5m --label job=42 -o json
+      bsess create --count 3 -o url
+    """
+    from bsess.commands.create import CreateOptions, create, undo
+
+    options = CreateOptions(
+        profile=profile,
+        region=region,
+        ttl=_duration(ttl, "--ttl"),
+        labels=config.labels(label),
+        count=count,
+        owner_pid=owner_pid,
+        options=_provider_options(headed=headed, arguments=arg, executable=executable),
+    )
+    return invocation.run("create", lambda context: create(context, options), secrets_asked_for=True, if_untold=undo)
+
+
+@_command(app, "list", (*_BOUNDED, "show_secrets"))
+def list_sessions(
+    invocation: Invocation,
+    *,
+    profile: Profiles = [],  # noqa: B006
+    status: Annotated[Optional[str], typer.Option("--status", help="Only of this status; `all` also shows ended ones.")] = None,  # noqa: UP045
+    label: Labels = [],  # noqa: B006
+    region: Region = None,
+    run: ThisRun = False,
+    run_id: RunId = None,
+    mine: Annotated[bool, typer.Option("--mine", help="Only mine.")] = False,
+    foreign: Annotated[bool, typer.Option("--foreign", help="Only those that are not mine.")] = False,
+    orphans: Annotated[bool, typer.Option("--orphans", help="Only those that a sweep would end.")] = False,
+    older_than: OlderThan = None,
+    watch: Annotated[bool, typer.Option("--watch", help="Show it again every two seconds (terminal only).")] = False,
+) -> int:
+    """Show the sessions that live, on all configured profiles.
+
+    \b
+    Examples:
+      bsess list
+      bsess list --mine --older-than 1h -o json
+      bsess list --orphans
+    """
+    from bsess.commands.list import ListOptions, list_sessions
+
+    options = ListOptions(
+        profiles=profile,
+        status=status,
+        labels=config.labels(label),
+        region=region,
+        mine=mine,
+        foreign=foreign,
+        orphans=orphans,
+        older_than=_duration(older_than, "--older-than"),
+        run=_run(invocation, this=run, named=run_id),
+    )
+
+    def call(context: Context) -> Result:
+        return list_sessions(context, options)
+
+    return invocation.watch(call, every=2.0) if watch else invocation.run("list", call)
+
+
+@_command(app, "close")
+def close(
+    invocation: Invocation,
+    ids: Ids = [],  # noqa: B006
+    *,
+    profile: OneProfile = None,
+    every: Annotated[bool, typer.Option("--all", help="All of mine.")] = False,
+    label: Labels = [],  # noqa: B006
+    run: ThisRun = False,
+    run_id: RunId = None,
+    older_than: OlderThan = None,
+    force: Annotated[bool, typer.Option("--force", help="Although a client is attached or the browser hangs.")] = False,
+    wait: Annotated[bool, typer.Option("--wait", help="Look until it is gone.")] = False,
+    wait_timeout: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option("--wait-timeout", metavar="DURATION", help="How long to look; implies --wait. [60s]"),
+    ] = None,
+    foreign: Annotated[bool, typer.Option("--foreign", help="Also ids from standard input that are not mine.")] = False,
+    ignore_not_found: Annotated[bool, typer.Option("--ignore-not-found", help="An unknown id is no failure.")] = False,
+    dry_run: DryRun = False,
+    yes: Yes = False,
+) -> int:
+    """End sessions: by id or unique prefix, from standard input (-), or by what they have in common.
+
+    \b
+    Examples:
+      bsess close abcdefghijklmnop --force
+      bsess list --mine -o name | bsess close -
+      bsess close --label job=42 --yes
+    """
+    from bsess.commands.close import CloseOptions, close
+
+    wait_seconds = _duration(wait_timeout, "--wait-timeout") or (60.0 if wait else None)
+    selects = every or bool(label) or run or run_id is not None
+    if not ids and not selects:
+        raise UsageError("close needs an id, - for standard input, or --all, --label or --run", hint="`bsess close --help`")
+    typed, read = read_ids(ids)
+    options = CloseOptions(
+        typed=typed,
+        read=read,
+        profile=profile,
+        every=every,
+        labels=config.labels(label),
+        run=_run(invocation, this=run, named=run_id),
+        older_than=_duration(older_than, "--older-than"),
+        force=force,
+        wait=wait_seconds,
+        foreign=foreign,
+        ignore_not_found=ignore_not_found,
+        dry_run=dry_run,
+    )
+    return invocation.run("close", lambda context: close(context, options))
+
+
+@_command(app, "sweep")
+def sweep(
+    invocation: Invocation,
+    *,
+    profile: Profiles = [],  # noqa: B006
+    label: Labels = [],  # noqa: B006
+    region: Region = None,
+    run: ThisRun = False,
+    run_id: RunId = None,
+    older_than: OlderThan = None,
+    min_age: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option("--min-age", metavar="AGE", help="Never by age below this. [60s]"),
+    ] = None,
+    protect: Annotated[
+        list[str], typer.Option("--protect", metavar="RULE", help="label:KEY, label:KEY=VALUE or id:PREFIX.", show_default=False)
+    ] = [],  # noqa: B006
+    dry_run: DryRun = False,
+    yes: Yes = False,
+) -> int:
+    """End what is mine and orphaned, and nothing else; each with its reason.
+
+    \b
+    Examples:
+      bsess sweep --dry-run
+      bsess sweep --yes
+      bsess sweep --older-than 2h --yes -o json
+    """
+    from bsess.commands.sweep import SweepOptions, sweep
+
+    options = SweepOptions(
+        profiles=profile,
+        labels=config.labels(label),
+        region=region,
+        run=_run(invocation, this=run, named=run_id),
+        older_than=_duration(older_than, "--older-than"),
+        min_age=_duration(min_age, "--min-age"),
+        protect=protect,
+        dry_run=dry_run,
+    )
+    return invocation.run("sweep", lambda context: sweep(context, options), deadline=SWEEP_DEADLINE_SECONDS)
+
+
+@_command(app, "run", ("quiet", "verbose", "debug", "timeout"))
+def run(
+    invocation: Invocation,
+    command: Annotated[list[str], typer.Argument(metavar="-- CMD…", show_default=False)],
+    *,
+    profile: OneProfile = None,
+    region: Region = None,
+    ttl: Ttl = None,
+    label: Labels = [],  # noqa: B006
+    headed: Headed = False,
+    arg: Arguments = [],  # noqa: B006
+    executable: Executable = None,
+    grace: Annotated[
+        str, typer.Option("--grace", metavar="DURATION", help="How long the command may take to obey a signal.")
+    ] = "5s",
+) -> int:
+    """Make a session, run a command with it, and always end it.
+
+    The command finds it in BSESS_CONNECT_URL, BSESS_SESSION_ID, BSESS_PROVIDER and BSESS_PROFILE; its exit code is ours.
+
+    \b
+    Examples:
+      bsess run -- python scrape.py
+      bsess run --ttl 10m --label job=42 -- npm test
+    """
+    from bsess.commands.create import CreateOptions
+    from bsess.commands.run import RunOptions, run
+
+    invocation.command = "run"
+    options = RunOptions(
+        create=CreateOptions(
+            profile=profile,
+            region=region,
+            ttl=_duration(ttl, "--ttl"),
+            labels=config.labels(label),
+            options=_provider_options(headed=headed, arguments=arg, executable=executable),
+        ),
+        command=command,
+        grace=_duration(grace, "--grace") or 0.0,
+    )
+    context = invocation.context(config.load(invocation.environment), deadline=None)
+    try:
+        return run(context, options)
+    finally:
+        context.close()
+
+
+@_command(app, "adopt")
+def adopt(
+    invocation: Invocation,
+    ids: Ids,
+    *,
+    profile: OneProfile = None,
+    ttl: Ttl = None,
+    label: Labels = [],  # noqa: B006
+) -> int:
+    """Make mine what my own code created: from now on close --all and sweep end it.
+
+    \b
+    Examples:
+      bsess adopt abcdefghijklmnop --ttl 30m
+    """
+    from bsess.commands.adopt import AdoptOptions, adopt
+
+    options = AdoptOptions(ids=ids, profile=profile, ttl=_duration(ttl, "--ttl"), labels=config.labels(label))
+    return invocation.run("adopt", lambda context: adopt(context, options))
+
+
+@_command(app, "tag", _ALWAYS)
+def tag(invocation: Invocation, *, profile: OneProfile = None, label: Labels = []) -> int:  # noqa: B006
+    """Print what a session that my own code creates must carry to be mine from the start.
+
+    \b
+    Examples:
+      bsess tag -o json
+    """
+    from bsess.commands.tag import tag
+
+    labels = config.labels(label)
+    return invocation.run("tag", lambda context: tag(context, profile, labels))
+
+
+@_command(app, "history", _ALWAYS)
+def history(
+    invocation: Invocation,
+    *,
+    since: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option("--since", metavar="AGE", help="All since then: 90s, 15m, 2h, 1d."),
+    ] = None,
+    limit: Annotated[Optional[int], typer.Option("--limit", min=1, help="At most so many, the newest. [100]")] = None,  # noqa: UP045
+) -> int:
+    """Show what was created, closed, swept and failed, and why.
+
+    \b
+    Examples:
+      bsess history
+      bsess history --since 1d -o json
+    """
+    from bsess.commands.history import history
+
+    seconds = _duration(since, "--since")
+    return invocation.run("history", lambda context: history(context, since=seconds, limit=limit))
+
+
+@_command(app, "completion", ("quiet",))
+def completion(
+    invocation: Invocation,  # noqa: ARG001  it concerns no session
+    shell: Annotated[str, typer.Argument(metavar="bash|zsh|fish|powershell", show_default=False)],
+) -> int:
+    """Print the completion script of a shell.
+
+    \b
+    Examples:
+      bsess completion bash
+    """
+    from bsess.completion import script
+
+    typer.echo(script(shell), nl=False)
+    return 0
+
+
+@_command(config_app, "show", _ALWAYS)
+def config_show(invocation: Invocation) -> int:
+    """Show every setting and where it came from.
+
+    \b
+    Examples:
+      bsess config show
+    """
+    from bsess.commands.config import show
+
+    return invocation.run("config show", show)
+
+
+@_command(config_app, "path", _ALWAYS)
+def config_path(invocation: Invocation) -> int:
+    """Print where the config file is, or would be.
+
+    \b
+    Examples:
+      bsess config path
+    """
+    from bsess.commands.config import path
+
+    return invocation.run("config path", lambda context: path(context.config.path.value))
+
+
+@_command(config_app, "init", _ALWAYS)
+def config_init(invocation: Invocation) -> int:
+    """Write a new config file; one that is there is never touched.
+
+    \b
+    Examples:
+      bsess config init
+    """
+    from bsess.commands.config import init
+
+    return invocation.run(
+        "config init", lambda context: init(context.config.path.value, owner=context.config.owner.value)
+    )
+
+
+def main(invocation: Invocation, arguments: list[str]) -> int:
+    """Parse the arguments, run the command and return its exit code. Raises BsessError."""
+    command = typer.main.get_command(app)
+    try:
+        code = command.main(
+            args=arguments or ["--help"], prog_name="bsess", standalone_mode=False, obj=invocation
+        )
+    except typer.TyperException as error:
+        raise UsageError(_one_line(error), hint=_hint(error)) from error
+    except typer.Abort:
+        return 1
+    if not arguments:
+        return UsageError.exit_code
+    return int(code or 0)
+
+
+def _one_line(error: typer.TyperException) -> str:
+    return " ".join(error.format_message().split()).rstrip(".")
+
+
+def _hint(error: typer.TyperException) -> str:
+    context = getattr(error, "ctx", None)
+    path = context.command_path if context is not None else "bsess"
+    return f"`{path} --help`"
+
+
+def _duration(text: str | None, name: str) -> float | None:
+    return None if text is None else durations.parse(text, name=name)
+
+
+def _run(invocation: Invocation, *, this: bool, named: str | None) -> str | None:
+    if named is not None:
+        if this:
+            raise UsageError("--run and --run-id exclude each other")
+        return named
+    if not this:
+        return None
+    current = config.current_run(invocation.environment).value
+    if current is None:
+        raise UsageError(
+            "--run: no run is known here", hint=f"set BSESS_RUN, or name it with --run-id; known are {', '.join(config.RUN_VARIABLES)}"
+        )
+    return current
+
+
+def _provider_options(*, headed: bool, arguments: list[str], executable: str | None) -> dict[str, object]:
+    options: dict[str, object] = {}
+    if headed:
+        options["headed"] = True
+    if arguments:
+        options["args"] = arguments
+    if executable is not None:
+        options["executable"] = executable
+    return options
+
+

@@ -1,0 +1,261 @@
+"""`bsess close`: end sessions by id, by prefix, from a stream of ids, or by what they have in common."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from bsess import inventory, verdict
+from bsess.closing import Manner, Target, close_all
+from bsess.errors import BsessError, ExitCode, FailedError, LedgerError, UsageError
+from bsess.ledger import Row, RowState
+from bsess.model import Decision, Outcome, OutcomeKind, Result
+from bsess.sweep.policy import protection
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from bsess.config import Profile
+    from bsess.context import Context
+    from bsess.inventory import Known
+
+PREFIX_MIN = 6
+ID_MAX = 512
+
+
+@dataclass(frozen=True, slots=True)
+class CloseOptions:
+    """What to end and how. `typed` ids are consent; `read` ids (from a stream) are not, for what is not mine.
+
+    `every`, `labels` and `run` select of mine; `older_than` (seconds) narrows them. `wait` is in seconds.
+    """
+
+    typed: Sequence[str] = ()
+    read: Sequence[str] = ()
+    profile: str | None = None
+    every: bool = False
+    labels: Mapping[str, str] = field(default_factory=dict)
+    run: str | None = None
+    older_than: float | None = None
+    force: bool = False
+    wait: float | None = None
+    foreign: bool = False
+    ignore_not_found: bool = False
+    dry_run: bool = False
+
+    @property
+    def selects(self) -> bool:
+        """Whether sessions are chosen by what they have in common."""
+        return self.every or bool(self.labels) or self.run is not None
+
+
+def close(context: Context, options: CloseOptions) -> Result:
+    """End what was named or selected; every one of them has an outcome."""
+    if options.selects and (options.typed or options.read):
+        raise UsageError("ids and --all, --label or --run exclude each other")
+    if options.older_than is not None and not options.selects:
+        raise UsageError("--older-than narrows --all, --label or --run", hint="add one of them")
+    return _close_selected(context, options) if options.selects else _close_named(context, options)
+
+
+def _close_named(context: Context, options: CloseOptions) -> Result:
+    names = list(dict.fromkeys([*options.typed, *options.read]))
+    for name in names:
+        check_name(name)
+    typed = set(options.typed)
+    done: list[Outcome] = []
+    targets: dict[str, Target] = {}
+    for name in names:
+        found = _resolve(context, name, options, typed=name in typed)
+        if isinstance(found, Outcome):
+            context.emit(found)
+            done.append(found)
+        else:
+            targets.setdefault(found.row.key if found.row else f"{found.profile.name}/{found.id}", found)
+    manner = Manner(force=options.force, wait=options.wait)
+    if options.dry_run:
+        return _planned([_decision(target) for target in targets.values()], done)
+    outcomes = done + close_all(context, list(targets.values()), lambda _: manner, context.emit)
+    return Result(
+        "close",
+        exit_code=verdict.of_outcomes(outcomes, ignore_not_found=options.ignore_not_found),
+        outcomes=tuple(outcomes),
+        errors=verdict.problems_of(outcomes, ignore_not_found=options.ignore_not_found),
+    )
+
+
+def _close_selected(context: Context, options: CloseOptions) -> Result:
+    found = inventory.look(context, [options.profile] if options.profile else ())
+    chosen, spared = [], []
+    for known in found.known:
+        if not _is_selected(context, known, options):
+            continue
+        why = protection(known.session, context.config.protect.value, context.now())
+        if why is None:
+            chosen.append(known)
+        else:
+            spared.append(_spared(known, why))
+    decisions = [Decision(k.session.id, k.session.profile, k.session.provider, end=True, reason=_why(options)) for k in chosen]
+    problems = tuple(problem for problem, _ in found.problems)
+    if options.dry_run:
+        return _planned(decisions, spared)
+    if decisions and not context.confirm(decisions):
+        raise FailedError("not confirmed: nothing was closed", code="declined")
+    for outcome in spared:
+        context.emit(outcome)
+    targets = [Target(known.session.id, known.profile, known.row) for known in chosen]
+    manner = Manner(force=options.force, wait=options.wait, reason=_why(options))
+    outcomes = spared + close_all(context, targets, lambda _: manner, context.emit)
+    inventory.reconcile(context, found.ended)
+    return Result(
+        "close",
+        exit_code=verdict.of_outcomes(outcomes, other_failures=[code for _, code in found.problems]),
+        outcomes=tuple(outcomes),
+        errors=problems + verdict.problems_of(outcomes),
+        list_errors=problems,
+    )
+
+
+def _is_selected(context: Context, known: Known, options: CloseOptions) -> bool:
+    session = known.session
+    if not session.mine or not (session.live or known.row is not None):
+        return False
+    if options.profile is not None and session.profile != options.profile:
+        return False
+    if any(session.labels.get(key) != value for key, value in options.labels.items()):
+        return False
+    if options.run is not None and session.run != options.run:
+        return False
+    if options.older_than is None:
+        return True
+    return session.created_at is not None and context.now() - session.created_at > options.older_than
+
+
+def _why(options: CloseOptions) -> str:
+    if options.run is not None:
+        return f"of run {options.run}"
+    if options.labels:
+        return "labelled " + ",".join(f"{key}={value}" for key, value in options.labels.items())
+    return "all of mine"
+
+
+def _planned(decisions: list[Decision], done: Sequence[Outcome]) -> Result:
+    kept = [Decision(item.id, item.profile, item.provider, end=False, reason=item.reason or item.outcome) for item in done]
+    return Result("close", outcomes=(), decisions=(*decisions, *kept))
+
+
+def _decision(target: Target) -> Decision:
+    return Decision(target.id, target.profile.name, target.profile.provider, end=True, reason="named")
+
+
+def _spared(known: Known, why: str) -> Outcome:
+    session = known.session
+    return Outcome(session.id, session.profile, session.provider, OutcomeKind.PROTECTED, reason=why)
+
+
+def check_name(name: str) -> None:
+    """Refuse what no provider could have made as an id. Raises UsageError."""
+    if not name or len(name) > ID_MAX or not name.isprintable() or any(char.isspace() for char in name):
+        shown = name if len(name) <= 40 else f"{name[:40]}…"  # noqa: PLR2004  what fits a line
+        raise UsageError(
+            f"{shown!r} cannot be a session's id",
+            code="id_invalid",
+            hint="`bsess list` shows the ids; they hold no spaces or control characters",
+        )
+
+
+def _resolve(context: Context, name: str, options: CloseOptions, *, typed: bool) -> Target | Outcome:
+    profile_name, session_id = _split(context, name)
+    ledger = context.ledger_or_none()
+    row = None
+    if ledger is not None:
+        try:
+            row = _row(ledger.find(session_id), ledger.find_prefix(session_id), session_id, profile_name)
+        except LedgerError as error:
+            context.warn(f"{error.message}; going on without the ledger")
+    if row is not None:
+        return _of_row(context, row, options, typed=typed)
+    profile = context.config.profile(profile_name or options.profile)
+    return _of_id(context, session_id, profile, options, typed=typed)
+
+
+def _split(context: Context, name: str) -> tuple[str | None, str]:
+    head, slash, tail = name.partition("/")
+    return (head, tail) if slash and head in context.config.profiles else (None, name)
+
+
+def _row(exact: list[Row], prefixed: list[Row], name: str, profile: str | None) -> Row | None:
+    exact, prefixed = ([row for row in rows if profile in (None, row.profile)] for rows in (exact, prefixed))
+    live = [row for row in exact if row.state is not RowState.CLOSED]
+    if not exact and len(name) < PREFIX_MIN:
+        return None
+    candidates = live or exact[:1] or prefixed
+    if len(candidates) > 1:
+        named = ", ".join(f"{row.profile}/{row.shown_id}" for row in candidates[:5])
+        more = f" and {len(candidates) - 5} more" if len(candidates) > 5 else ""  # noqa: PLR2004  what fits a line
+        raise UsageError(f"{name} fits {len(candidates)} sessions: {named}{more}", code="id_ambiguous", hint="give more of the id")
+    return candidates[0] if candidates else None
+
+
+def _of_row(context: Context, row: Row, options: CloseOptions, *, typed: bool) -> Target | Outcome:
+    def outcome(kind: OutcomeKind, reason: str) -> Outcome:
+        return Outcome(row.shown_id, row.profile, row.provider, kind, reason=reason)
+
+    if row.state is RowState.CLOSED:
+        return outcome(OutcomeKind.ALREADY_CLOSED, "the ledger has its end")
+    profile = context.config.profiles.get(row.profile)
+    if profile is None:
+        return _unresolved(row)
+    mine = row.owner == context.config.owner.value
+    if not typed:
+        if not mine and not options.foreign:
+            return outcome(OutcomeKind.SKIPPED, f"foreign: {row.owner}'s; --foreign ends it all the same")
+        known = inventory.known_session(context, profile, row=row, remote=None)
+        why = protection(known.session, context.config.protect.value, context.now())
+        if why is not None:
+            return outcome(OutcomeKind.PROTECTED, why)
+    return Target(row.shown_id, profile, row, foreign=None if mine else f"{row.owner}'s")
+
+
+def _unresolved(row: Row) -> Outcome:
+    error = UsageError(
+        f"{row.shown_id}: its profile {row.profile} is not configured any more",
+        code="profile_unknown",
+        hint=f"put profiles.{row.profile} back into the config file",
+        session=row.shown_id,
+    )
+    return Outcome(
+        row.shown_id,
+        row.profile,
+        row.provider,
+        OutcomeKind.FAILED,
+        reason=error.message,
+        exit_code=ExitCode.USAGE,
+        problem=inventory.problem(error),
+    )
+
+
+def _of_id(context: Context, session_id: str, profile: Profile, options: CloseOptions, *, typed: bool) -> Target | Outcome:
+    """Resolve an id that the ledger does not know: a typed one is consent, a read one must be mine by its tag."""
+    target = Target(session_id, profile)
+    try:
+        provider = context.provider(profile)
+        remote = provider.get(session_id) if provider.is_id(session_id) else None
+    except BsessError:
+        if typed:
+            return target
+        raise
+    if remote is None:
+        if typed or options.foreign:
+            return target
+        reason = f"not mine: neither the ledger nor profile {profile.name} knows it"
+        return Outcome(session_id, profile.name, profile.provider, OutcomeKind.SKIPPED, reason=reason)
+    known = inventory.known_session(context, profile, row=None, remote=remote)
+    if known.session.mine:
+        return target
+    whose = f"{known.session.owner}'s" if known.session.owner else "of unknown owner"
+    if typed or options.foreign:
+        return Target(session_id, profile, foreign=whose)
+    return Outcome(
+        session_id, profile.name, profile.provider, OutcomeKind.SKIPPED, reason=f"foreign: {whose}; --foreign ends it all the same"
+    )

@@ -1,0 +1,107 @@
+"""`bsess list`: what lives, on all configured profiles."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from bsess import inventory, verdict
+from bsess.errors import ExitCode, LedgerError, UsageError
+from bsess.model import Problem, Result, Status
+from bsess.sweep.execution import facts
+from bsess.sweep.policy import Rules, decide
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from bsess.context import Context
+    from bsess.inventory import Ended, Known
+    from bsess.model import Session
+
+ALL = "all"
+
+
+@dataclass(frozen=True, slots=True)
+class ListOptions:
+    """What to show. Of mine, foreign and orphans at most one; `older_than` is in seconds."""
+
+    profiles: Sequence[str] = ()
+    status: str | None = None
+    labels: Mapping[str, str] = field(default_factory=dict)
+    region: str | None = None
+    run: str | None = None
+    mine: bool = False
+    foreign: bool = False
+    orphans: bool = False
+    older_than: float | None = None
+
+
+def list_sessions(context: Context, options: ListOptions) -> Result:
+    """Return the sessions that match; rows of sessions proven to have ended are closed on the way, and said."""
+    if options.mine + options.foreign + options.orphans > 1:
+        raise UsageError("--mine, --foreign and --orphans exclude each other")
+    found = inventory.look(context, options.profiles)
+    shown = [known for known in found.known if _matches(context, known, options)]
+    shown.sort(key=lambda known: known.session.created_at or 0.0)
+    for known in shown:
+        context.emit(known.session)
+    codes = [code for _, code in found.problems]
+    looked_at_none = bool(codes) and not found.known and len(codes) >= len(options.profiles or context.config.profiles)
+    problems: tuple[Problem, ...] = tuple(problem for problem, _ in found.problems)
+    return Result(
+        "list",
+        exit_code=verdict.of_failures(codes) if looked_at_none else (ExitCode.PARTIAL if codes else ExitCode.OK),
+        sessions=tuple(known.session for known in shown),
+        list_errors=problems,
+        errors=problems,
+        notes=tuple(_notes(context, found.known, found.ended)),
+    )
+
+
+def _matches(context: Context, known: Known, options: ListOptions) -> bool:
+    session = known.session
+    return (
+        _has_status(session, options)
+        and all(session.labels.get(key) == value for key, value in options.labels.items())
+        and options.region in (None, session.region)
+        and options.run in (None, session.run)
+        and (not options.mine or session.mine)
+        and (not options.foreign or not session.mine)
+        and (not options.orphans or _is_orphan(context, known))
+        and (not options.profiles or session.profile in options.profiles or not session.mine)
+        and _is_older(context, session, options.older_than)
+    )
+
+
+def _has_status(session: Session, options: ListOptions) -> bool:
+    if options.status == ALL:
+        return True
+    if options.status is not None:
+        return session.status == options.status
+    return session.live or options.orphans
+
+
+def _is_orphan(context: Context, known: Known) -> bool:
+    config = context.config
+    rules = Rules(protect=config.protect.value, min_age=config.min_age.value)
+    return decide(facts(context, known), rules, context.now()).end
+
+
+def _is_older(context: Context, session: Session, seconds: float | None) -> bool:
+    if seconds is None:
+        return True
+    return session.created_at is not None and context.now() - session.created_at > seconds
+
+
+def _notes(context: Context, known: Sequence[Known], ended: Sequence[Ended]) -> list[str]:
+    notes = []
+    try:
+        for item in inventory.reconcile(context, ended):
+            if item.row.owner == context.config.owner.value:
+                notes.append(f"{item.row.shown_id} has ended: {item.reason}")
+    except LedgerError as error:
+        notes.append(f"{error.message}; what has ended is not recorded")
+    left = sum(item.session.mine and item.session.status == Status.ENDED for item in known)
+    if left:
+        notes.append(f"{left} ended {'session' if left == 1 else 'sessions'} left files behind; `bsess sweep` removes them")
+    return notes

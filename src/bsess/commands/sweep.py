@@ -1,0 +1,100 @@
+"""`bsess sweep`: end what is mine and orphaned, and nothing else."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from bsess import verdict
+from bsess.errors import FailedError, UsageError
+from bsess.model import Result
+from bsess.sweep import execution
+from bsess.sweep.policy import Rules
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from bsess.context import Context
+    from bsess.model import Decision, Outcome
+    from bsess.sweep.execution import Selection
+
+
+@dataclass(frozen=True, slots=True)
+class SweepOptions:
+    """What to sweep. Ages are in seconds; `min_age` None takes the config's."""
+
+    profiles: Sequence[str] = ()
+    labels: Mapping[str, str] = field(default_factory=dict)
+    region: str | None = None
+    run: str | None = None
+    older_than: float | None = None
+    min_age: float | None = None
+    protect: Sequence[str] = ()
+    dry_run: bool = False
+
+
+def sweep(context: Context, options: SweepOptions) -> Result:
+    """Find the orphans, ask, end them, and say why each was ended or spared."""
+    rules = _rules(context, options)
+    if options.dry_run:
+        return _result(execution.select(context, rules), [], dry_run=True)
+    selection = execution.select(context, rules)
+    decisions = [decision for _, decision in selection.to_end]
+    if decisions and not context.confirm(decisions):
+        raise FailedError("not confirmed: nothing was ended", code="declined")
+    # The answer may have taken its time: looked at again, and only what was shown is ended.
+    shown = {(decision.profile, decision.id) for decision in decisions}
+    with execution.lock(context):
+        again = execution.select(context, rules)
+        kept = execution.only(again, shown)
+        outcomes = execution.act(context, kept)
+    return _result(kept, outcomes)
+
+
+def _rules(context: Context, options: SweepOptions) -> Rules:
+    config = context.config
+    for name in options.profiles:
+        config.profile(name)
+    for rule in options.protect:
+        check_protect(rule)
+    return Rules(
+        protect=(*config.protect.value, *options.protect),
+        profiles=frozenset(options.profiles),
+        labels=options.labels,
+        region=options.region,
+        run=options.run,
+        older_than=options.older_than,
+        min_age=config.min_age.value if options.min_age is None else options.min_age,
+    )
+
+
+def check_protect(rule: str) -> None:
+    """Refuse a protection that would protect nothing. Raises UsageError."""
+    kind, colon, rest = rule.partition(":")
+    if not colon or kind not in ("id", "label") or not rest:
+        raise UsageError(f"--protect {rule[:60]!r} is no rule", hint="label:KEY, label:KEY=VALUE or id:PREFIX")
+
+
+def _result(selection: Selection, outcomes: Sequence[Outcome], *, dry_run: bool = False) -> Result:
+    problems = tuple(problem for problem, _ in selection.inventory.problems)
+    codes = [code for _, code in selection.inventory.problems]
+    decisions = tuple(decision for _, decision in selection.decided)
+    return Result(
+        "sweep",
+        exit_code=verdict.of_outcomes(outcomes, other_failures=codes),
+        outcomes=tuple(outcomes),
+        decisions=decisions,
+        summary=execution.summary(outcomes),
+        list_errors=problems,
+        errors=problems + verdict.problems_of(outcomes),
+        notes=(_sentence(decisions, outcomes, dry_run=dry_run),),
+    )
+
+
+def _sentence(decisions: Sequence[Decision], outcomes: Sequence[Outcome], *, dry_run: bool) -> str:
+    ends = sum(decision.end for decision in decisions)
+    looked = f"looked at {len(decisions)} sessions"
+    if dry_run:
+        return f"{looked}: would end {ends}, spare {len(decisions) - ends}"
+    counts = ", ".join(f"{count} {kind}" for kind, count in execution.summary(outcomes).items() if count)
+    return f"{looked}: {counts or 'nothing to end'}"

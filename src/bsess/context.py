@@ -1,0 +1,132 @@
+"""What every command works with: the settings, the ledger, the providers, the clock, and a way to ask and to warn."""
+
+from __future__ import annotations
+
+import functools
+import os
+import secrets
+import socket
+import threading
+import time
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from bsess import process, providers
+from bsess.errors import LedgerError, UsageError
+from bsess.model import Decision, Liveness, Outcome, Process, Session
+from bsess.providers.base import ProviderSettings
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from bsess.config import Config, Profile
+    from bsess.ledger import Ledger
+    from bsess.providers.base import Provider
+
+KEY_LENGTH = 16
+_KEY_ALPHABET = "abcdefghijklmnopqrstuvwxyz234567"
+
+
+def _nothing(_: object) -> None:
+    return None
+
+
+def _agree(_: Sequence[Decision]) -> bool:
+    return True
+
+
+@dataclass(slots=True)
+class Context:
+    """One command's surroundings.
+
+    `confirm` is shown what is to end and returns whether to go on; `emit` gets each session or outcome as it comes;
+    `warn` gets a line for people. `timeout` (seconds) bounds one request, `until` (monotonic) the whole command.
+    """
+
+    config: Config
+    environment: Mapping[str, str]
+    command: str
+    now: Callable[[], float] = time.time
+    confirm: Callable[[Sequence[Decision]], bool] = _agree
+    emit: Callable[[Session | Outcome], None] = _nothing
+    warn: Callable[[str], None] = _nothing
+    timeout: float = 30.0
+    until: float | None = None
+    workers: int = 16
+    _ledger: Ledger | None = None
+    _local: threading.local = field(default_factory=threading.local)
+
+    def ledger(self) -> Ledger:
+        """Return the ledger, opened at the first call. Raises LedgerError."""
+        if self._ledger is None:
+            from bsess.ledger.sqlite import SqliteLedger  # what only prints help needs no ledger
+
+            self._ledger = SqliteLedger(self.config.state_dir.value)
+        return self._ledger
+
+    def ledger_or_none(self) -> Ledger | None:
+        """Return the ledger, or None with a warning where it cannot be used."""
+        try:
+            return self.ledger()
+        except LedgerError as error:
+            self.warn(f"{error.message}; going on without the ledger")
+            return None
+
+    def provider(self, profile: Profile) -> Provider:
+        """Return this thread's provider of a profile. Raises ConfigError where there is none."""
+        known: dict[str, Provider] | None = getattr(self._local, "providers", None)
+        if known is None:
+            known = self._local.providers = {}
+        if profile.name not in known:
+            known[profile.name] = providers.load(
+                profile.provider,
+                ProviderSettings(
+                    profile=profile.name,
+                    state_dir=self.config.state_dir.value,
+                    environment=self.environment,
+                    url=profile.url,
+                    region=profile.region,
+                    options=profile.options,
+                ),
+            )
+        return known[profile.name]
+
+    def seconds_left(self) -> float:
+        """Return how much of the command's deadline is left; infinite without one."""
+        return float("inf") if self.until is None else self.until - time.monotonic()
+
+    def close(self) -> None:
+        """Let go of the ledger."""
+        if self._ledger is not None:
+            self._ledger.close()
+            self._ledger = None
+
+
+def new_key() -> str:
+    """Return a new ledger id: 16 characters, 80 random bits."""
+    return "".join(secrets.choice(_KEY_ALPHABET) for _ in range(KEY_LENGTH))
+
+
+@functools.cache
+def _here() -> tuple[str, str, str]:
+    return socket.gethostname(), process.boot_id(), process.namespace()
+
+
+def this_process() -> Process:
+    """Return the identity of the process that runs this."""
+    return identify(os.getpid())
+
+
+def identify(pid: int) -> Process:
+    """Return a living process's identity. Raises UsageError where there is none of that pid."""
+    start = process.start_time(pid)
+    if start is None:
+        raise UsageError(f"--owner-pid {pid}: there is no such process")
+    return Process(pid, start, *_here())
+
+
+def liveness(recorded: Process) -> Liveness:
+    """Tell whether a recorded process lives; ELSEWHERE where that cannot be seen from this host."""
+    if (recorded.host, recorded.boot, recorded.namespace) != _here():
+        return Liveness.ELSEWHERE
+    return Liveness.ALIVE if process.is_alive(recorded.pid, recorded.start) else Liveness.DEAD

@@ -1,0 +1,30 @@
+"""Durations as users write them: `90s`, `15m`, `2h`, `1d`."""
+
+from __future__ import annotations
+
+import re
+
+from bsess.errors import UsageError
+
+_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+_PATTERN = re.compile(r"([0-9]{1,9}(?:\.[0-9]{1,3})?)([smhd])", re.ASCII)
+
+
+def parse(text: str, *, name: str) -> float:
+    """Return the seconds that `text` names; `name` is the flag or key for the error. Raises UsageError."""
+    match = _PATTERN.fullmatch(text.strip())
+    if match is None:
+        raise UsageError(f"{name}: {text[:40]!r} is not a duration", hint="write it with its unit: 90s, 15m, 2h or 1d")
+    return float(match[1]) * _UNITS[match[2]]
+
+
+def show(seconds: float) -> str:
+    """Return a duration short enough for a column, in its two largest units: `1h05m`, `42s`."""
+    whole = max(0, int(seconds))
+    if whole < _UNITS["m"]:
+        return f"{whole}s"
+    if whole < _UNITS["h"]:
+        return f"{whole // 60}m{whole % 60:02d}s"
+    if whole < _UNITS["d"]:
+        return f"{whole // 3600}h{whole % 3600 // 60:02d}m"
+    return f"{whole // 86400}d{whole % 86400 // 3600:02d}h"

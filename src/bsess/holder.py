@@ -1,0 +1,272 @@
+"""The detached keeper of one local browser: it starts it, ends it when its ttl passes, and leaves nothing behind.
+
+Started as `python -I -S holder.py FOLDER` by the local provider, with one line of JSON on its standard input. It
+answers with one line on its standard output once DevTools listens, or with what went wrong. It needs no other bsess
+process afterwards, and must stay below 15 MB: no import here that the interpreter does not have at hand.
+
+The ttl runs on CLOCK_BOOTTIME, so that neither a jump of the clock nor a suspended machine stretches it. While the
+browser starts, the death of the asking process ends it again: nobody would know of it. On Linux the browser gets
+SIGKILL from the kernel if this holder dies (PR_SET_PDEATHSIG), so that none outlives its ttl unwatched.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import select
+import signal
+import sys
+import time
+
+# Run as a file by an isolated interpreter that knows no site-packages: the package is found from where this file is.
+sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))  # noqa: PTH100, PTH120
+
+from bsess import folder as files
+from bsess import process
+
+GRACE = 3.0
+LOG_LIMIT = 1 << 20
+PR_SET_PDEATHSIG = 1
+# A suspended machine wakes to a look at the clock within this many seconds.
+LOOK_AGAIN = 5.0
+CANNOT_EXECUTE = 126
+
+
+def now() -> float:
+    """Return seconds on a clock that counts suspended time and never jumps."""
+    return time.clock_gettime(getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC))
+
+
+def main() -> None:
+    """Hold one browser from its start to its end."""
+    folder = sys.argv[1]
+    signals = _detach()
+    # SIGTERM and SIGINT to the holder are a wish to end the session; a terminal that goes away is not.
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    signal.signal(signal.SIGPIPE, signal.SIG_IGN)
+    order = json.loads(_read_line(0))
+    began = now()
+    browser = _start(order["command"], order["environment"], folder)
+    leader = (browser, process.start_time(browser) or "")
+    try:
+        _write(folder, leader, url=None)
+        url = _await_devtools(folder, browser, signals, began + order["start_seconds"])
+        _write(folder, leader, url=url)
+        _answer({"pid": browser, "url": url})
+    except _StartFailedError as failure:
+        _end(folder, leader, gently=False)
+        _try_answer({"error": str(failure), "log": failure.log})
+        return
+    except OSError as failure:
+        _end(folder, leader, gently=False)
+        _try_answer({"error": f"could not be kept: {failure.strerror or failure}", "log": ""})
+        return
+    _let_go()
+    gently = _hold(folder, browser, signals, began + order["ttl"])
+    _end(folder, leader, gently=gently)
+
+
+class _StartFailedError(Exception):
+    def __init__(self, message: str, folder: str) -> None:
+        super().__init__(message)
+        self.log = _last_line(folder)
+
+
+def _detach() -> int:
+    # The asker must not become the parent that has to reap: a child of a long `bsess run` would stay a zombie.
+    if os.fork():
+        os._exit(0)
+    os.setsid()
+    try:
+        import resource  # noqa: PLC0415  not on every platform
+
+        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    except (ImportError, ValueError, OSError):
+        pass
+    receive, send = os.pipe()
+    os.set_blocking(send, False)  # noqa: FBT003
+    signal.set_wakeup_fd(send, warn_on_full_buffer=False)
+    for signum in (signal.SIGCHLD, signal.SIGTERM, signal.SIGINT):
+        signal.signal(signum, _note)
+    return receive
+
+
+_noted: set[int] = set()
+
+
+def _note(signum: int, _frame: object) -> None:
+    _noted.add(signum)
+
+
+def _read_line(handle: int) -> bytes:
+    data = b""
+    while not data.endswith(b"\n"):
+        chunk = os.read(handle, 65536)
+        if not chunk:
+            os._exit(1)  # asked by nobody
+        data += chunk
+    return data
+
+
+def _start(command: list[str], environment: dict[str, str], folder: str) -> int:
+    log = os.open(folder + "/" + files.LOG, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+    holder = os.getpid()
+    pid = os.fork()
+    if pid:
+        os.close(log)
+        return pid
+    try:
+        os.setsid()
+        _die_with_parent(holder)
+        nothing = os.open(os.devnull, os.O_RDWR)
+        os.dup2(nothing, 0)
+        os.dup2(log, 1)
+        os.dup2(log, 2)
+        for signum in (signal.SIGHUP, signal.SIGPIPE):
+            signal.signal(signum, signal.SIG_DFL)
+        os.execve(command[0], command, environment)  # noqa: S606
+    except OSError as error:
+        os.write(2, f"{command[0]}: {error.strerror}\n".encode())
+    finally:
+        os._exit(CANNOT_EXECUTE)
+
+
+def _die_with_parent(holder: int) -> None:
+    if not process.LINUX:
+        return
+    import ctypes  # noqa: PLC0415  in the child only, so the holder does not pay for it
+
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+    if os.getppid() != holder:
+        os._exit(CANNOT_EXECUTE)
+
+
+def _await_devtools(folder: str, browser: int, signals: int, until: float) -> str:
+    while True:
+        url = _devtools_url(folder)
+        if url is not None:
+            return url
+        if _has_ended(browser):
+            raise _StartFailedError("ended while it started", folder)
+        if signal.SIGTERM in _noted or signal.SIGINT in _noted:
+            raise _StartFailedError("was ended while it started", folder)
+        if now() >= until:
+            raise _StartFailedError("did not open its DevTools port in time", folder)
+        ready, _, _ = select.select([0, signals], [], [], process.PAUSE)
+        if signals in ready:
+            os.read(signals, 64)
+        if 0 in ready and not os.read(0, 1):
+            raise OSError("the asking process is gone")
+
+
+def _devtools_url(folder: str) -> str | None:
+    try:
+        with open(folder + "/" + files.PORT, encoding="ascii") as file:  # noqa: PTH123
+            port, _, path = file.read().partition("\n")
+    except (OSError, UnicodeDecodeError):
+        return None
+    # The file is not written in one step: half of it is no answer yet.
+    path = path.strip()
+    if not port.isdigit() or not path.startswith("/devtools/browser/") or len(path) < len("/devtools/browser/") + 36:
+        return None
+    return f"ws://127.0.0.1:{port}{path}"
+
+
+def _has_ended(browser: int) -> bool:
+    # WNOWAIT leaves the zombie, and with it the number of its process group, until the group is gone.
+    flags = os.WEXITED | os.WNOHANG | os.WNOWAIT
+    return os.waitid(os.P_PID, browser, flags) is not None
+
+
+def _hold(folder: str, browser: int, signals: int, until: float) -> bool:
+    """Wait for the end: the browser's own, a signal, or the ttl. Tell whether the browser is still to be ended."""
+    while not _has_ended(browser):
+        left = until - now()
+        if left <= 0 or signal.SIGTERM in _noted or signal.SIGINT in _noted:
+            return True
+        ready, _, _ = select.select([signals], [], [], min(left, LOOK_AGAIN))
+        if ready:
+            os.read(signals, 64)
+        _bound_log(folder)
+    return False
+
+
+def _end(folder: str, leader: tuple[int, str], *, gently: bool) -> None:
+    pid = leader[0]
+    if gently and not _has_ended(pid):
+        os.kill(pid, signal.SIGTERM)
+        until = time.monotonic() + GRACE
+        while not _has_ended(pid) and time.monotonic() < until:
+            time.sleep(process.PAUSE)
+    for end in (os.killpg, os.kill):  # our own unreaped child: the number cannot be another's
+        try:
+            end(pid, signal.SIGKILL)
+        except (ProcessLookupError, PermissionError):
+            pass
+    process.kill_members(folder, leader, GRACE)
+    os.waitpid(pid, 0)
+    files.remove(folder)
+
+
+def _write(folder: str, leader: tuple[int, str], *, url: str | None) -> None:
+    state = {
+        "pid": leader[0],
+        "start": leader[1],
+        "holder": os.getpid(),
+        "holder_start": process.start_time(os.getpid()),
+        "boot": process.boot_id(),
+        "url": url,
+    }
+    path = folder + "/" + files.BROWSER
+    handle = os.open(path + ".new", os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+    try:
+        os.write(handle, json.dumps(state).encode())
+    finally:
+        os.close(handle)
+    os.rename(path + ".new", path)  # noqa: PTH104
+
+
+def _answer(answer: dict[str, object]) -> None:
+    try:
+        os.write(1, json.dumps(answer).encode() + b"\n")
+    except BrokenPipeError as error:
+        raise OSError("the asking process is gone") from error
+
+
+def _try_answer(answer: dict[str, object]) -> None:
+    try:
+        _answer(answer)
+    except OSError:
+        pass
+
+
+def _let_go() -> None:
+    nothing = os.open(os.devnull, os.O_RDWR)
+    for handle in (0, 1, 2):
+        os.dup2(nothing, handle)
+    os.close(nothing)
+    os.chdir("/")
+
+
+def _bound_log(folder: str) -> None:
+    path = folder + "/" + files.LOG
+    try:
+        if os.stat(path).st_size > LOG_LIMIT:  # noqa: PTH116
+            os.truncate(path, 0)
+    except OSError:
+        pass
+
+
+def _last_line(folder: str) -> str:
+    try:
+        with open(folder + "/" + files.LOG, "rb") as file:  # noqa: PTH123
+            file.seek(0, os.SEEK_END)
+            file.seek(max(0, file.tell() - 4096))
+            lines = [line.strip() for line in file.read().decode("utf-8", "replace").splitlines() if line.strip()]
+    except OSError:
+        return ""
+    return lines[-1][:300] if lines else ""
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,239 @@
+"""What exists, as the ledger and the providers together know it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from bsess.context import Context, liveness
+from bsess.errors import BsessError
+from bsess.ledger import Row, RowState
+from bsess.model import Event, Liveness, Problem, Session, Status
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from bsess.config import Profile
+    from bsess.providers.base import Listing, Provider, RemoteSession
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """One session and where the knowledge of it comes from: its row, its provider's listing, or both."""
+
+    session: Session
+    profile: Profile
+    row: Row | None = None
+    remote: RemoteSession | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """An open row whose session is proven to have ended, and how that is known."""
+
+    row: Row
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Inventory:
+    """One look at all accounts in scope; `problems` are those that could not be looked at, with their exit codes."""
+
+    known: tuple[Known, ...]
+    ended: tuple[Ended, ...] = ()
+    problems: tuple[tuple[Problem, int], ...] = ()
+
+
+def look(context: Context, names: Sequence[str] = ()) -> Inventory:
+    """List the named profiles, or all configured ones and every one with open rows, and join them with the ledger."""
+    rows = context.ledger().open_rows()
+    profiles, problems = _scope(context, names, rows)
+    known: list[Known] = []
+    ended: list[Ended] = []
+    for group in _accounts(context, profiles, problems):
+        provider = context.provider(group[0])
+        own = [row for row in rows if _same_account(row, provider)]
+        began = context.now()
+        try:
+            listing = provider.list()
+        except BsessError as error:
+            problems.append((problem(error, profile=group[0].name), error.exit_code))
+            known.extend(_known_by_row(context, row, group) for row in own)
+            continue
+        joined, gone = _join(context, group, listing, own, began)
+        known.extend(joined)
+        ended.extend(gone)
+    return Inventory(tuple(known), tuple(ended), tuple(problems))
+
+
+def reconcile(context: Context, ended: Iterable[Ended]) -> list[Ended]:
+    """Close the rows that are proven ended; return those that this process closed."""
+    closed = []
+    for item in ended:
+        row = replace(item.row, state=RowState.CLOSED, changed_at=context.now())
+        if context.ledger().change(row, event=event(context, item.row, "ended", reason=item.reason)) is not None:
+            closed.append(item)
+    return closed
+
+
+def event(
+    context: Context, row: Row, name: str, *, outcome: str | None = None, reason: str | None = None
+) -> Event:
+    """Return a line of history about a row."""
+    return Event(
+        at=context.now(),
+        event=name,
+        command=context.command,
+        id=row.shown_id,
+        profile=row.profile,
+        provider=row.provider,
+        owner=row.owner,
+        run=row.run,
+        outcome=outcome,
+        reason=reason,
+    )
+
+
+def known_session(
+    context: Context, profile: Profile, *, row: Row | None, remote: RemoteSession | None, session_id: str | None = None
+) -> Known:
+    """Join what a row and a provider say of one session; the row knows the profile, the provider the status."""
+    tag = remote.owner if remote else None
+    owner = row.owner if row else (tag.name if tag else None)
+    me = context.config.owner.value
+    labels = {**(remote.labels if remote else {}), **(row.labels if row else {})}
+    session = Session(
+        id=remote.id if remote else (row.shown_id if row else session_id or ""),
+        profile=row.profile if row else profile.name,
+        provider=profile.provider,
+        status=_status(row, remote),
+        live=remote.live if remote else True,
+        mine=me == owner or (tag is not None and tag.name == me),
+        region=(remote.region if remote else None) or (row.region if row else None),
+        created_at=(remote.created_at if remote else None) or (row.created_at if row else None),
+        expires_at=_earliest(remote.expires_at if remote else None, row.expires_at if row else None),
+        owner=owner,
+        run=row.run if row else (tag.run if tag else None),
+        labels=labels,
+        connect_url=(remote.connect_url if remote else None) or (row.connect_url if row else None),
+    )
+    return Known(session=session, profile=profile, row=row, remote=remote)
+
+
+def problem(error: BsessError, *, profile: str | None = None) -> Problem:
+    """Return an error as data; `profile` is said in front of it."""
+    message = error.message if profile is None else f"profile {profile}: {error.message}"
+    return Problem(code=error.code, message=message, hint=error.hint, session=error.session)
+
+
+def _scope(
+    context: Context, names: Sequence[str], rows: Sequence[Row]
+) -> tuple[list[Profile], list[tuple[Problem, int]]]:
+    config = context.config
+    if names:
+        return [config.profile(name) for name in names], []
+    profiles = list(config.profiles.values())
+    problems = []
+    for name in sorted({row.profile for row in rows} - set(config.profiles)):
+        count = sum(row.profile == name for row in rows)
+        problems.append(
+            (
+                Problem(
+                    code="profile_unknown",
+                    message=f"profile {name}: not configured any more, and {count} open sessions of it are in the ledger",
+                    hint=f"put profiles.{name} back into the config file",
+                ),
+                2,
+            )
+        )
+    return profiles, problems
+
+
+def _accounts(
+    context: Context, profiles: Sequence[Profile], problems: list[tuple[Problem, int]]
+) -> list[list[Profile]]:
+    # Two profiles of one account (the same browsers with other defaults) are looked at once.
+    groups: dict[tuple[str, str, str], list[Profile]] = {}
+    for profile in profiles:
+        try:
+            provider = context.provider(profile)
+        except BsessError as error:
+            problems.append((problem(error), error.exit_code))
+            continue
+        groups.setdefault((provider.name, provider.base_url, provider.account), []).append(profile)
+    return list(groups.values())
+
+
+def _join(
+    context: Context, group: list[Profile], listing: Listing, rows: Sequence[Row], began: float
+) -> tuple[list[Known], list[Ended]]:
+    by_id = {row.id: row for row in rows if row.id is not None}
+    by_key = {row.key: row for row in rows}
+    known, seen = [], set()
+    for remote in listing.sessions:
+        row = by_id.get(remote.id)
+        if row is None and remote.owner is not None and remote.owner.key is not None:
+            # An answer that was lost, or a session made after the rows were read.
+            row = by_key.get(remote.owner.key) or context.ledger().get(remote.owner.key)
+            if row is not None and row.state is RowState.CLOSED:
+                row = None
+        if row is not None:
+            seen.add(row.key)
+        known.append(known_session(context, _profile_of(group, row), row=row, remote=remote))
+    ended = []
+    for row in rows:
+        if row.key in seen:
+            continue
+        if listing.complete and _proves_absence(row, began, listing.settle_seconds):
+            ended.append(Ended(row, _end_reason(row, context.now())))
+        else:
+            known.append(_known_by_row(context, row, group))
+    return known, ended
+
+
+def _proves_absence(row: Row, began: float, settle_seconds: float) -> bool:
+    if row.state is RowState.INTENT and not create_is_over(row, began):
+        return False
+    return row.changed_at + settle_seconds <= began
+
+
+def create_is_over(row: Row, now: float) -> bool:
+    """Tell whether nobody can be waiting for this create's answer any more."""
+    if row.creator is not None and liveness(row.creator) is Liveness.DEAD:
+        return True
+    return row.settled_by is not None and row.settled_by + 60.0 < now
+
+
+def _end_reason(row: Row, now: float) -> str:
+    if row.state is RowState.INTENT:
+        return "never made"
+    if row.expires_at is not None and row.expires_at <= now:
+        return "ttl passed"
+    return "ended by itself or by somebody else"
+
+
+def _known_by_row(context: Context, row: Row, group: list[Profile]) -> Known:
+    return known_session(context, _profile_of(group, row), row=row, remote=None)
+
+
+def _profile_of(group: list[Profile], row: Row | None) -> Profile:
+    return next((profile for profile in group if row is not None and profile.name == row.profile), group[0])
+
+
+def _same_account(row: Row, provider: Provider) -> bool:
+    return (row.provider, row.base_url, row.account) == (provider.name, provider.base_url, provider.account)
+
+
+def _status(row: Row | None, remote: RemoteSession | None) -> str:
+    if remote is not None and not remote.live:
+        return remote.status
+    if row is not None and row.state is RowState.CLOSING:
+        return Status.CLOSING
+    if remote is not None:
+        return remote.status
+    return Status.STARTING if row is not None and row.state is RowState.INTENT else Status.UNKNOWN
+
+
+def _earliest(*times: float | None) -> float | None:
+    known = [moment for moment in times if moment is not None]
+    return min(known) if known else None

@@ -1,0 +1,207 @@
+"""One run of the command line: the common flags, the context they make, and how its result is told."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from bsess import config, durations
+from bsess.context import Context
+from bsess.errors import BsessError, FailedError, UsageError
+from bsess.output import Renderer, grid, is_terminal, parse_format, problem_lines, show_tables
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+    from typing import TextIO
+
+    from bsess.config import Config
+    from bsess.model import Decision, Result
+
+DEADLINE_SECONDS = 300.0
+SWEEP_DEADLINE_SECONDS = 900.0
+# More than this many at once is confirmed by typing the number.
+CONFIRM_PLAINLY_MAX = 20
+
+
+@dataclass(slots=True)
+class Flags:
+    """The flags that every command shares, as they were typed."""
+
+    output: str | None = None
+    quiet: bool = False
+    verbose: bool = False
+    debug: bool = False
+    timeout: str | None = None
+    deadline: str | None = None
+    workers: int | None = None
+    show_secrets: bool = False
+    yes: bool = False
+
+
+class ResultUntold(BsessError):  # noqa: N818  it is the result that is untold
+    """Standard output took no result: closed, full or broken."""
+
+    default_code = "stdout"
+
+
+@dataclass(slots=True)
+class Invocation:
+    """What one call of the program is about; the error boundary reads `command` from it."""
+
+    environment: Mapping[str, str]
+    command: str = ""
+    flags: Flags = field(default_factory=Flags)
+
+    def run(
+        self,
+        command: str,
+        call: Callable[[Context], Result],
+        *,
+        secrets_asked_for: bool = False,
+        deadline: float | None = DEADLINE_SECONDS,
+        if_untold: Callable[[Context, Result], None] | None = None,
+    ) -> int:
+        """Call a command and tell its result; `if_untold` is called where standard output takes none of it."""
+        self.command = command
+        settings = config.load(self.environment)
+        renderer = self._renderer(settings, secrets_asked_for=secrets_asked_for)
+        context = self.context(settings, emit=renderer.emit, deadline=deadline)
+        try:
+            result = call(context)
+            try:
+                renderer.render(result)
+            except (OSError, AttributeError) as error:
+                if if_untold is not None:
+                    if_untold(context, result)
+                if isinstance(error, BrokenPipeError):
+                    raise
+                raise ResultUntold(f"standard output takes nothing: {getattr(error, 'strerror', None) or 'it is closed'}") from error
+        finally:
+            context.close()
+        self.say(result.notes)
+        self.say_problems(problem_lines(result.errors))
+        return result.exit_code
+
+    def context(
+        self, settings: Config, *, emit: Callable[[object], None] | None = None, deadline: float | None = DEADLINE_SECONDS
+    ) -> Context:
+        """Return the surroundings of a command under these flags."""
+        flags = self.flags
+        if flags.deadline is not None:
+            deadline = durations.parse(flags.deadline, name="--deadline")
+        context = Context(
+            config=settings,
+            environment=self.environment,
+            command=self.command,
+            confirm=self._confirm,
+            warn=lambda line: self.say([f"warning: {line}"]),
+            timeout=30.0 if flags.timeout is None else durations.parse(flags.timeout, name="--timeout"),
+            until=None if deadline is None else time.monotonic() + deadline,
+            workers=16 if flags.workers is None else flags.workers,
+        )
+        if emit is not None:
+            context.emit = emit
+        return context
+
+    def say(self, lines: Sequence[str]) -> None:
+        """Print lines for people to standard error, unless they want it quiet."""
+        if not self.flags.quiet:
+            self._print(lines)
+
+    def say_problems(self, lines: Sequence[str]) -> None:
+        """Print errors to standard error."""
+        self._print(lines)
+
+    def watch(self, look: Callable[[Context], Result], *, every: float) -> int:
+        """Show a listing again and again on a terminal, until it is interrupted."""
+        self.command = "list"
+        if not is_terminal(sys.stdout):
+            raise UsageError("--watch needs a terminal", hint="leave it out in a script")
+        settings = config.load(self.environment)
+        context = self.context(settings, deadline=None)
+        from bsess.output import rich_table, wants_colour
+        from bsess.output.records import View
+
+        def frame() -> tuple[Sequence[grid.Grid], str]:
+            result = look(context)
+            count = len(result.sessions or ())
+            line = f"{count} sessions at {time.strftime('%H:%M:%S')}, Ctrl-C ends"
+            notes = [*result.notes, *(item.message for item in result.errors), line]
+            return grid.grids(result, View(now=context.now())), "\n".join(notes)
+
+        try:
+            rich_table.watch(
+                frame, sys.stdout, colour=wants_colour(sys.stdout, self.environment), pause=lambda: time.sleep(every)
+            )
+        finally:
+            context.close()
+        return 0
+
+    def _renderer(self, settings: Config, *, secrets_asked_for: bool) -> Renderer:
+        chosen = parse_format(self.flags.output or self.environment.get("BSESS_OUTPUT"), terminal=is_terminal(sys.stdout))
+        return Renderer(
+            chosen,
+            stream=sys.stdout,
+            environment=self.environment,
+            default_profile=settings.default.value,
+            show_secrets=self.flags.show_secrets or (secrets_asked_for and chosen in ("url", "env", "json")),
+            now=time.time,
+        )
+
+    def _confirm(self, decisions: Sequence[Decision]) -> bool:
+        if self.flags.yes:
+            return True
+        ends = [decision for decision in decisions if decision.end]
+        if not (is_terminal(sys.stdin) and is_terminal(sys.stderr)):
+            raise UsageError(
+                f"{len(ends)} sessions would end, and nobody can confirm it",
+                code="confirmation",
+                hint="--yes confirms it, --dry-run only shows it",
+            )
+        show_tables([grid.decisions(ends)], sys.stderr, self.environment)
+        many = len(ends) > CONFIRM_PLAINLY_MAX
+        question = f"Type {len(ends)} to end them: " if many else f"End {_count(ends)}? [y/N] "
+        sys.stderr.write(question)
+        sys.stderr.flush()
+        answer = sys.stdin.readline().strip()
+        return answer == str(len(ends)) if many else answer.lower() in ("y", "yes")
+
+    def _print(self, lines: Sequence[str]) -> None:
+        write_lines(sys.stderr, lines)
+
+
+def read_ids(names: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Return the typed ids, and those read from standard input where `-` was typed. Raises FailedError."""
+    typed = [name for name in names if name != "-"]
+    if len(typed) == len(names):
+        return typed, []
+    try:
+        data = sys.stdin.buffer.read()
+        lines = data.decode("utf-8").splitlines()
+    except (OSError, ValueError, AttributeError) as error:
+        raise FailedError(f"standard input cannot be read: {error}") from error
+    return typed, [line.strip() for line in lines if line.strip()]
+
+
+def write_lines(stream: TextIO | None, lines: Sequence[str]) -> None:
+    """Write lines to a stream that may be closed: what cannot be told must not change what is done."""
+    try:
+        for line in lines:
+            if stream is not None:
+                stream.write(line + "\n")
+        if stream is not None:
+            stream.flush()
+    except (OSError, ValueError):
+        pass
+
+
+def _count(ends: Sequence[object]) -> str:
+    return "this session" if len(ends) == 1 else f"these {len(ends)} sessions"
+
+
+def environment() -> dict[str, str]:
+    """Return this process's environment; an undecodable value keeps its bytes."""
+    return dict(os.environ)

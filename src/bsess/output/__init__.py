@@ -1,0 +1,199 @@
+"""Results as text: the one place that writes to standard output."""
+
+from __future__ import annotations
+
+import shlex
+from enum import StrEnum
+from typing import TYPE_CHECKING, TextIO
+
+from bsess.errors import UsageError
+from bsess.output import grid, records
+from bsess.output.records import View
+from bsess.output.text import clean, mask_url
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping, Sequence
+
+    from bsess.model import Decision, Outcome, Problem, Result, Session
+    from bsess.output.grid import Grid
+
+# Above this many rows a rich table takes longer than anybody reads.
+RICH_ROWS_MAX = 300
+
+
+class Format(StrEnum):
+    """What `-o` takes."""
+
+    TABLE = "table"
+    JSON = "json"
+    JSONL = "jsonl"
+    TSV = "tsv"
+    NAME = "name"
+    URL = "url"
+    ENV = "env"
+
+
+def parse_format(text: str | None, *, terminal: bool) -> Format:
+    """Return the format asked for, else a table on a terminal and tsv off it. Raises UsageError."""
+    if text is None:
+        return Format.TABLE if terminal else Format.TSV
+    try:
+        return Format(text)
+    except ValueError:
+        raise UsageError(f"-o {text[:40]!r} is no format", hint=f"one of {', '.join(Format)}") from None
+
+
+class Renderer:
+    """Writes one command's result in one format."""
+
+    def __init__(
+        self,
+        chosen: Format,
+        *,
+        stream: TextIO,
+        environment: Mapping[str, str],
+        default_profile: str = "local",
+        show_secrets: bool = False,
+        now: Callable[[], float],
+    ) -> None:
+        self._format = chosen
+        self._stream = stream
+        self._environment = environment
+        self._default_profile = default_profile
+        self._show_secrets = show_secrets
+        self._now = now
+        self._streamed = False
+
+    def emit(self, item: Session | Outcome) -> None:
+        """Write one item at once, where the format is a stream of them."""
+        if self._format is not Format.JSONL:
+            return
+        self._streamed = True
+        self._write_json_lines([self._record(item)])
+        self._stream.flush()
+
+    def render(self, result: Result) -> None:
+        """Write a result."""
+        view = View(now=self._now(), show_secrets=self._show_secrets)
+        if self._format is Format.JSON:
+            import json
+
+            json.dump(records.document(result, view), self._stream, ensure_ascii=False, indent=2)
+            self._stream.write("\n")
+        elif self._format is Format.JSONL:
+            if not self._streamed:
+                self._write_json_lines(grid.main_records(result, view))
+        elif self._format is Format.NAME:
+            self._lines(self._names(result))
+        elif self._format is Format.URL:
+            self._lines(self._url(item) for item in result.sessions or ())
+        elif self._format is Format.ENV:
+            self._lines(_variables(result))
+        else:
+            self._rows(result, view)
+        self._stream.flush()
+
+    def _rows(self, result: Result, view: View) -> None:
+        if result.text is not None:
+            self._lines([result.text])
+        elif result.tag is not None:
+            self._lines(f"{clean(key)}={clean(value)}" for key, value in result.tag.items())
+        elif self._format is Format.TSV:
+            self._lines("\t".join(row) for row in grid.tsv_rows(result, view))
+        else:
+            show_tables(grid.grids(result, view), self._stream, self._environment)
+
+    def _record(self, item: Session | Outcome) -> dict[str, object]:
+        from bsess.model import Session
+
+        if isinstance(item, Session):
+            return records.session(item, View(now=self._now(), show_secrets=self._show_secrets))
+        return records.outcome(item)
+
+    def _write_json_lines(self, items: Iterable[Mapping[str, object]]) -> None:
+        import json
+
+        for item in items:
+            self._stream.write(json.dumps(item, ensure_ascii=False) + "\n")
+
+    def _names(self, result: Result) -> Iterable[str]:
+        items: Sequence[Session | Outcome | Decision] = (
+            result.sessions or result.outcomes or [item for item in result.decisions or () if item.end]
+        )
+        for item in items:
+            name = clean(item.id)
+            yield name if item.profile == self._default_profile else f"{item.profile}/{name}"
+
+    def _url(self, session: Session) -> str:
+        url = session.connect_url or ""
+        return clean(url) if self._show_secrets else mask_url(url)
+
+    def _lines(self, lines: Iterable[str]) -> None:
+        for line in lines:
+            self._stream.write(line + "\n")
+
+
+def show_tables(grids: Sequence[Grid], stream: TextIO, environment: Mapping[str, str]) -> None:
+    """Write tables: with rich on a terminal and few rows, else as aligned columns without colour or lines."""
+    shown = [item for item in grids if item.rows]
+    colour = wants_colour(stream, environment)
+    forced = bool(environment.get("FORCE_COLOR"))
+    terminal = (is_terminal(stream) and environment.get("TERM") != "dumb") or forced
+    if terminal and shown and sum(len(item.rows) for item in shown) <= RICH_ROWS_MAX:
+        from bsess.output import rich_table
+
+        rich_table.show(shown, stream, colour=colour)
+        return
+    for item in shown:
+        for line in columns(item):
+            stream.write(line + "\n")
+
+
+def columns(item: Grid) -> list[str]:
+    """Return a table as lines of aligned columns under a header."""
+    lines = [item.headers, *item.rows]
+    widths = [max(len(line[index]) for line in lines) for index in range(len(item.headers))]
+    return ["  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in lines]
+
+
+def problem_lines(problems: Iterable[Problem]) -> list[str]:
+    """Return errors as lines for people: what, then how to mend it; a hint shared by several once."""
+    lines: list[str] = []
+    hints: set[str] = set()
+    for item in problems:
+        lines.append(f"bsess: {clean(item.message)}")
+        if item.hint is not None and item.hint not in hints:
+            hints.add(item.hint)
+            lines.append(f"hint: {clean(item.hint)}")
+    return lines
+
+
+def is_terminal(stream: TextIO | None) -> bool:
+    """Tell whether a stream is a terminal; a closed one is none."""
+    try:
+        return stream is not None and stream.isatty()
+    except ValueError:
+        return False
+
+
+def wants_colour(stream: TextIO, environment: Mapping[str, str]) -> bool:
+    """Tell whether colour is wanted: NO_COLOR forbids it, FORCE_COLOR asks for it, a dumb terminal has none."""
+    if environment.get("NO_COLOR"):
+        return False
+    if environment.get("FORCE_COLOR"):
+        return True
+    return is_terminal(stream) and environment.get("TERM") != "dumb"
+
+
+def _variables(result: Result) -> list[str]:
+    sessions = result.sessions or ()
+    if len(sessions) != 1:
+        raise UsageError(f"-o env takes one session, and there are {len(sessions)}", hint="-o json or -o url takes many")
+    session = sessions[0]
+    values = {
+        "BSESS_SESSION_ID": session.id,
+        "BSESS_CONNECT_URL": session.connect_url or "",
+        "BSESS_PROVIDER": session.provider,
+        "BSESS_PROFILE": session.profile,
+    }
+    return [f"export {key}={shlex.quote(clean(value))}" for key, value in values.items()]

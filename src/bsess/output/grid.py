@@ -1,0 +1,125 @@
+"""Results as rows of short texts, for tables on a terminal and for tsv."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from bsess import durations
+from bsess.output import records
+from bsess.output.text import clean, moment
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+    from bsess.model import Decision, Outcome, Result, Session
+    from bsess.output.records import View
+
+
+@dataclass(frozen=True, slots=True)
+class Grid:
+    """A table: its headers and its rows; `ids` are the columns that may never be cut."""
+
+    headers: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+
+
+def tsv_rows(result: Result, view: View) -> list[tuple[str, ...]]:
+    """Return one row for each main item of a result, in the order of its keys in JSON, without secrets."""
+    return [_flat(record) for record in main_records(result, view)]
+
+
+def main_records(result: Result, view: View) -> list[dict[str, object]]:
+    """Return the records of what the command is about."""
+    if result.sessions is not None:
+        return [records.session(item, view) for item in result.sessions]
+    if result.outcomes:
+        return [records.outcome(item) for item in result.outcomes]
+    if result.decisions is not None and not result.outcomes:
+        return [records.decision(item) for item in result.decisions if item.end]
+    if result.events is not None:
+        return [records.event(item) for item in result.events]
+    if result.settings is not None:
+        return [records.setting(item) for item in result.settings]
+    return []
+
+
+def grids(result: Result, view: View) -> list[Grid]:
+    """Return the tables that show a result to a person."""
+    found = []
+    if result.sessions is not None:
+        found.append(_sessions(result.sessions, view))
+    if result.decisions is not None and not result.outcomes:
+        found.append(decisions(result.decisions))
+    if result.outcomes:
+        found.append(_outcomes(result.outcomes))
+    if result.events is not None:
+        found.append(
+            Grid(
+                ("TIME", "EVENT", "ID", "PROFILE", "OUTCOME", "REASON"),
+                tuple(
+                    (moment(item.at), item.event, clean(item.id or ""), item.profile, item.outcome or "", clean(item.reason or ""))
+                    for item in result.events
+                ),
+            )
+        )
+    if result.settings is not None:
+        rows = tuple((item.key, clean(item.value), item.source) for item in result.settings)
+        found.append(Grid(("KEY", "VALUE", "SOURCE"), rows))
+    return found
+
+
+def decisions(items: Iterable[Decision]) -> Grid:
+    """Return the table of what is to end, and of what is spared and why."""
+    ordered = sorted(items, key=lambda item: not item.end)
+    rows = tuple((clean(item.id), item.profile, "end" if item.end else "spare", clean(item.reason)) for item in ordered)
+    return Grid(("ID", "PROFILE", "DECISION", "REASON"), rows)
+
+
+def _sessions(items: Sequence[Session], view: View) -> Grid:
+    rows = tuple(
+        (
+            clean(item.id),
+            item.profile,
+            clean(item.status),
+            "" if item.created_at is None else durations.show(view.now - item.created_at),
+            "" if item.expires_at is None else durations.show(item.expires_at - view.now),
+            "mine" if item.mine else clean(item.owner or "unknown"),
+            clean(item.run or ""),
+            clean(label_text(item.labels)),
+        )
+        for item in items
+    )
+    return _without_empty(Grid(("ID", "PROFILE", "STATUS", "AGE", "ENDS IN", "OWNER", "RUN", "LABELS"), rows))
+
+
+def _outcomes(items: Sequence[Outcome]) -> Grid:
+    rows = tuple((clean(item.id), item.profile, item.outcome.value, clean(item.reason or "")) for item in items)
+    return Grid(("ID", "PROFILE", "OUTCOME", "REASON"), rows)
+
+
+def label_text(labels: Mapping[str, str]) -> str:
+    """Return labels as users write them, separated by commas."""
+    return ",".join(f"{key}={value}" if value else key for key, value in labels.items())
+
+
+def _without_empty(grid: Grid) -> Grid:
+    # A column that no row fills takes the room of those that matter at 80 columns.
+    kept = [index for index in range(len(grid.headers)) if index < 3 or any(row[index] for row in grid.rows)]  # noqa: PLR2004  the id, its profile and its status always stand
+    return Grid(
+        tuple(grid.headers[index] for index in kept), tuple(tuple(row[index] for index in kept) for row in grid.rows)
+    )
+
+
+def _flat(record: Mapping[str, object]) -> tuple[str, ...]:
+    return tuple(_cell(value) for key, value in record.items() if key != "connect_url")
+
+
+def _cell(value: object) -> str:
+    if value is None:
+        return ""
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, dict):
+        return label_text({str(key): str(item) for key, item in value.items()})
+    return str(value)

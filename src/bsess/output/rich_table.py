@@ -1,0 +1,60 @@
+"""Tables with rich, on a terminal only: importing it costs 57 ms, and each row half a millisecond."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, TextIO
+
+from rich.box import SIMPLE_HEAD
+from rich.console import Console, Group
+from rich.live import Live
+from rich.table import Table
+from rich.text import Text
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from bsess.output.grid import Grid
+
+_STYLES = {
+    "end": "red",
+    "failed": "red",
+    "stuck": "red",
+    "unknown": "yellow",
+    "closing": "yellow",
+    "starting": "yellow",
+    "running": "green",
+    "closed": "green",
+    "mine": "bold",
+}
+
+
+def show(grids: Sequence[Grid], stream: TextIO, *, colour: bool) -> None:
+    """Print tables over the width that the terminal has; ids are folded where they must be, never cut."""
+    console = _console(stream, colour=colour)
+    for grid in grids:
+        console.print(_table(grid))
+
+
+def watch(look: Callable[[], tuple[Sequence[Grid], str]], stream: TextIO, *, colour: bool, pause: Callable[[], None]) -> None:
+    """Show what `look` returns again and again, until `pause` raises."""
+    console = _console(stream, colour=colour)
+    with Live(console=console, auto_refresh=False, screen=False) as live:
+        while True:
+            grids, line = look()
+            live.update(Group(*(_table(grid) for grid in grids), Text(line, style="dim")), refresh=True)
+            pause()
+
+
+def _console(stream: TextIO, *, colour: bool) -> Console:
+    return Console(file=stream, no_color=not colour, force_terminal=True if colour else None, highlight=False, markup=False, emoji=False)
+
+
+def _table(grid: Grid) -> Table:
+    table = Table(box=SIMPLE_HEAD, pad_edge=False, show_edge=False, header_style="bold")
+    for index, header in enumerate(grid.headers):
+        # Only the last column and the labels give way; an id is copied by hand.
+        gives_way = header in ("REASON", "LABELS", "VALUE", "SOURCE", "RUN", "OWNER")
+        table.add_column(header, overflow="fold", no_wrap=not gives_way and index > 0, min_width=4)
+    for row in grid.rows:
+        table.add_row(*(Text(cell, style=_STYLES.get(cell, "")) for cell in row))
+    return table

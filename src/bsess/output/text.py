@@ -1,0 +1,31 @@
+"""Text for people and programs: cleaned of what could steer a terminal, secrets masked, times as RFC 3339."""
+
+from __future__ import annotations
+
+import time
+import unicodedata
+
+MASK = "***"
+# Other controls, formats (bidi among them), surrogates, and the two line breaks beyond Cc.
+_REMOVED = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})
+
+
+def clean(text: str) -> str:
+    """Return `text` without control, format and line-break characters."""
+    if text.isascii() and text.isprintable():
+        return text
+    return "".join(char for char in text if unicodedata.category(char) not in _REMOVED)
+
+
+def mask_url(url: str) -> str:
+    """Return where a URL leads, without its path and query: they open the session."""
+    scheme, slashes, rest = url.partition("://")
+    host = rest.partition("/")[0].partition("?")[0].rpartition("@")[2]
+    return f"{clean(scheme)}://{clean(host)}/{MASK}" if slashes else MASK
+
+
+def moment(seconds: float | None) -> str:
+    """Return a time as RFC 3339 in UTC, to the second; nothing for none."""
+    if seconds is None:
+        return ""
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(seconds))

@@ -1,0 +1,150 @@
+"""The seam between bsess and a kind of service: what an adapter must do, and the words it answers in.
+
+An adapter translates fields, statuses and errors and nothing else: retries, rates, concurrency, the ledger and
+ownership are the core's. It raises the errors of `bsess.errors`: UnreachableError wherever the answer leaves the
+state unknown.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import TYPE_CHECKING, ClassVar, Protocol
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    from bsess.model import Owner
+
+
+class Capability(StrEnum):
+    """What a provider may lack."""
+
+    LOCAL = "local"
+    TAG = "tag"
+
+
+@dataclass(frozen=True, slots=True)
+class ProviderSettings:
+    """What an adapter is built from: one profile, resolved. `options` holds the profile's further keys."""
+
+    profile: str
+    state_dir: Path
+    environment: Mapping[str, str]
+    url: str | None = None
+    region: str | None = None
+    options: Mapping[str, object] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class CreateRequest:
+    """One session to make. `ttl` and `start_seconds` (how long its start may take) are seconds.
+
+    `options` are the provider's own settings as the user gave them; an adapter refuses what it does not know.
+    """
+
+    owner: Owner
+    key: str
+    ttl: float
+    start_seconds: float
+    labels: Mapping[str, str] = field(default_factory=dict)
+    region: str | None = None
+    options: Mapping[str, object] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class RemoteSession:
+    """A session as its provider tells it. `live` is False only for a terminal status; times are epoch seconds.
+
+    `owner` is the tag it carries, None where it carries none. `secrets` (URLs that end or open it) go to the ledger.
+    """
+
+    id: str
+    status: str
+    live: bool
+    created_at: float | None = None
+    expires_at: float | None = None
+    region: str | None = None
+    owner: Owner | None = None
+    labels: Mapping[str, str] = field(default_factory=dict)
+    connect_url: str | None = field(default=None, repr=False)
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Listing:
+    """One look at an account.
+
+    `complete`: all of its sessions are in it. `settle_seconds`: a session missing from a complete listing has ended
+    if nothing changed in its row for that long before the listing began.
+    """
+
+    sessions: tuple[RemoteSession, ...]
+    complete: bool = True
+    settle_seconds: float = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class CloseTarget:
+    """The session to end; `force`: although a client is attached or it hangs."""
+
+    id: str
+    force: bool = False
+
+
+class CloseState(StrEnum):
+    """What an adapter learned from a close. Anything it cannot say is an UnreachableError instead."""
+
+    ENDED = "ended"
+    ACCEPTED = "accepted"
+    GONE = "gone"
+    ABSENT = "absent"
+    STILL_LIVE = "still_live"
+
+
+@dataclass(frozen=True, slots=True)
+class CloseAnswer:
+    """The answer to a close.
+
+    ENDED is conclusive, ACCEPTED is not; GONE: it had ended before; ABSENT: the provider knows no such session.
+    """
+
+    state: CloseState
+    reason: str | None = None
+    http_status: int | None = None
+    provider_status: str | None = None
+
+
+class Provider(Protocol):
+    """One account at one service. Instances are used by one thread at a time."""
+
+    name: ClassVar[str]
+    capabilities: ClassVar[frozenset[Capability]]
+    ttl_bounds: ClassVar[tuple[float, float]]
+    base_url: str
+    account: str
+
+    def validate(self, request: CreateRequest) -> None:
+        """Refuse, before anything is recorded or sent, what can never work. Raises BsessError."""
+
+    def planned_id(self, request: CreateRequest) -> str | None:
+        """Return the id that the session will have, where the caller chooses it; else None."""
+
+    def create(self, request: CreateRequest) -> RemoteSession:
+        """Make one session. Raises BsessError; UnreachableError where one may exist all the same."""
+
+    def list(self) -> Listing:
+        """Return the sessions that live, and those ended ones that left something behind."""
+
+    def get(self, session_id: str) -> RemoteSession | None:
+        """Return one session, or None where the provider knows none of that id (conclusively)."""
+
+    def close(self, target: CloseTarget) -> CloseAnswer:
+        """Ask for a session's end, and clear what an ended one left behind."""
+
+    def is_id(self, text: str) -> bool:
+        """Tell whether this provider could have made such an id."""
+
+    def tag(self, owner: Owner, labels: Mapping[str, str]) -> Mapping[str, str]:
+        """Return what a session must carry at its creation to be that owner's (capability TAG)."""

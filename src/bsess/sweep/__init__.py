@@ -1,0 +1,1 @@
+"""Finding what is mine and orphaned, and ending just that."""

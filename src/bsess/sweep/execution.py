@@ -1,0 +1,144 @@
+"""A sweep: look at all accounts, decide, and end what was decided."""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+from collections import Counter
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from bsess import inventory
+from bsess.closing import Manner, Target, claimed_by_other, close_all
+from bsess.context import Context, liveness
+from bsess.errors import LedgerError, LockedError
+from bsess.ledger import RowState
+from bsess.model import Decision, Liveness, Outcome, OutcomeKind
+from bsess.sweep.policy import Facts, Rules, decide
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from bsess.inventory import Inventory, Known
+
+LOCK_FILE = "sweep.lock"
+WAIT_SECONDS = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """What a sweep found: every session with its decision, and the rows whose session is already proven gone."""
+
+    inventory: Inventory
+    decided: tuple[tuple[Known, Decision], ...]
+
+    @property
+    def to_end(self) -> list[tuple[Known, Decision]]:
+        """Those to end, oldest first."""
+        chosen = [(known, decision) for known, decision in self.decided if decision.end]
+        return sorted(chosen, key=lambda item: item[0].session.created_at or 0.0)
+
+
+def select(context: Context, rules: Rules) -> Selection:
+    """Look and decide; the one selection behind the dry run and the run."""
+    found = inventory.look(context)
+    now = context.now()
+    decided = tuple((known, decide(facts(context, known), rules, now)) for known in found.known)
+    return Selection(found, decided)
+
+
+def only(selection: Selection, shown: set[tuple[str, str]]) -> Selection:
+    """Return the selection with only those ends left that were shown; a plan only subtracts."""
+
+    def kept(decision: Decision) -> Decision:
+        if not decision.end or (decision.profile, decision.id) in shown:
+            return decision
+        return replace(decision, end=False, reason=f"new since the plan was shown: {decision.reason}")
+
+    return replace(selection, decided=tuple((known, kept(decision)) for known, decision in selection.decided))
+
+
+def facts(context: Context, known: Known) -> Facts:
+    """Return what the policy needs to know of a session now."""
+    row = known.row
+    if row is None:
+        return Facts(known.session)
+    now = context.now()
+    failure = row.failure
+    if row.state is RowState.CLOSING and not claimed_by_other(row, now):
+        failure = failure or "it was cut short"
+    return Facts(
+        known.session,
+        lost_create=row.state is RowState.INTENT and inventory.create_is_over(row, now),
+        failure=failure,
+        owner_process=_owner_process(known),
+        lease_until=row.lease_until,
+    )
+
+
+def act(context: Context, selection: Selection) -> list[Outcome]:
+    """Clear the rows of what is gone, end what was selected, and wait until each is seen gone."""
+    reasons = {known.session.id: decision.reason for known, decision in selection.to_end}
+    cleared = inventory.reconcile(context, selection.inventory.ended)
+    outcomes = [
+        Outcome(
+            id=ended.row.shown_id,
+            profile=ended.row.profile,
+            provider=ended.row.provider,
+            outcome=OutcomeKind.ALREADY_CLOSED,
+            reason=ended.reason,
+        )
+        for ended in cleared
+        if ended.row.owner == context.config.owner.value
+    ]
+    for outcome in outcomes:
+        context.emit(outcome)
+    targets = [Target(known.session.id, known.profile, known.row) for known, _ in selection.to_end]
+
+    def manner(target: Target) -> Manner:
+        return Manner(force=True, wait=WAIT_SECONDS, event="swept", reason=reasons[target.id])
+
+    def tell(outcome: Outcome) -> None:
+        context.emit(replace(outcome, reason=outcome.reason or reasons[outcome.id]))
+
+    ended = close_all(context, targets, manner, tell)
+    return outcomes + [replace(item, reason=item.reason or reasons[item.id]) for item in ended]
+
+
+def summary(outcomes: Sequence[Outcome]) -> dict[str, int]:
+    """Return how many had each outcome, all outcomes named."""
+    counts = Counter(outcome.outcome for outcome in outcomes)
+    return {kind.value: counts[kind] for kind in OutcomeKind}
+
+
+@contextmanager
+def lock(context: Context) -> Iterator[None]:
+    """Be the only acting sweep of this ledger. Raises LockedError at once where another is at work.
+
+    The kernel drops the lock with the process, however that ends.
+    """
+    path = context.config.state_dir.value / LOCK_FILE
+    try:
+        handle = os.open(path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    except OSError as error:
+        raise LedgerError(f"{path} cannot be opened: {error.strerror}", hint="check the state folder") from error
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        os.close(handle)
+        if error.errno not in (errno.EWOULDBLOCK, errno.EACCES):
+            raise
+        raise LockedError("another sweep of this ledger is at work", hint="it ends the same sessions; repeat later") from error
+    try:
+        yield
+    finally:
+        os.close(handle)
+
+
+def _owner_process(known: Known) -> Liveness | None:
+    row = known.row
+    if row is None or row.owner_process is None:
+        return None
+    return liveness(row.owner_process)

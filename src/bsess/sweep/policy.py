@@ -1,0 +1,141 @@
+"""The decision: for each session whether a sweep ends it, and the one reason. Pure.
+
+Nine rules; the first that fits decides. A foreign session is spared by the first of them, and nothing comes before.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import TYPE_CHECKING
+
+from bsess import durations
+from bsess.model import LABEL_KEEP, LABEL_KEEP_UNTIL, Decision, Liveness, Session
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+# How far another machine's clock may be off.
+SLACK_SECONDS = 300.0
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What is known of one session at the moment of the decision. Times are seconds since the epoch.
+
+    `lost_create`: its create was never answered and nobody waits for it. `failure`: why its last close failed.
+    `owner_process`: whether that lives, None where none is recorded. `local_times`: its times come from this machine.
+    """
+
+    session: Session
+    lost_create: bool = False
+    failure: str | None = None
+    owner_process: Liveness | None = None
+    lease_until: float | None = None
+    local_times: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """What was asked for. `protect` holds `label:KEY`, `label:KEY=VALUE` and `id:PREFIX`; ages are seconds."""
+
+    protect: tuple[str, ...] = ()
+    profiles: frozenset[str] = frozenset()
+    labels: Mapping[str, str] = field(default_factory=dict)
+    region: str | None = None
+    run: str | None = None
+    older_than: float | None = None
+    min_age: float = 60.0
+
+
+def decide(facts: Facts, rules: Rules, now: float) -> Decision:
+    """Return the decision on one session at the time `now`."""
+    end, reason = _decide(facts, rules, now)
+    session = facts.session
+    return Decision(id=session.id, profile=session.profile, provider=session.provider, end=end, reason=reason)
+
+
+def protection(session: Session, protect: tuple[str, ...], now: float) -> str | None:
+    """Return what protects a session, or None."""
+    if LABEL_KEEP in session.labels:
+        return f"label {LABEL_KEEP}"
+    until = session.labels.get(LABEL_KEEP_UNTIL)
+    if until is not None:
+        moment = _moment(until)
+        if moment is None:
+            return f"label {LABEL_KEEP_UNTIL} cannot be read"
+        if moment > now:
+            return f"label {LABEL_KEEP_UNTIL}={until}"
+    return next((f"protect {rule}" for rule in protect if _matches(session, rule)), None)
+
+
+def _decide(facts: Facts, rules: Rules, now: float) -> tuple[bool, str]:  # noqa: PLR0911  nine rules, nine returns
+    session = facts.session
+    if not session.mine:
+        return False, f"foreign: {session.owner}'s" if session.owner else "foreign: of unknown owner"
+    protected = protection(session, rules.protect, now)
+    if protected is not None:
+        return False, f"protected: {protected}"
+    outside = _outside(session, rules)
+    if outside is not None:
+        return False, f"not asked for: {outside}"
+    if not session.live:
+        return True, "has ended and left something behind"
+    slack = 0.0 if facts.local_times else SLACK_SECONDS
+    if session.expires_at is not None and session.expires_at + slack <= now:
+        return True, f"ttl passed {durations.show(now - session.expires_at)} ago"
+    if facts.lost_create:
+        return True, "its create was never answered"
+    if facts.failure is not None:
+        return True, f"an earlier close failed: {facts.failure}"
+    if facts.owner_process is Liveness.ALIVE:
+        return False, "its owner process lives"
+    if facts.owner_process is Liveness.DEAD:
+        return True, "its owner process is gone"
+    if facts.lease_until is not None:
+        if facts.lease_until + slack > now:
+            return False, "its lease is held"
+        return True, f"its lease ran out {durations.show(now - facts.lease_until)} ago"
+    return _by_age(session, rules, now, slack)
+
+
+def _by_age(session: Session, rules: Rules, now: float, slack: float) -> tuple[bool, str]:
+    if rules.older_than is None:
+        return False, "in use: its ttl has not passed"
+    if session.created_at is None:
+        return False, "of unknown age"
+    age = now - session.created_at - slack
+    if age < rules.min_age:
+        return False, f"younger than {durations.show(rules.min_age)}"
+    if age <= rules.older_than:
+        return False, f"not older than {durations.show(rules.older_than)}"
+    return True, f"older than {durations.show(rules.older_than)}"
+
+
+def _outside(session: Session, rules: Rules) -> str | None:
+    if rules.profiles and session.profile not in rules.profiles:
+        return f"profile {session.profile}"
+    for key, value in rules.labels.items():
+        if session.labels.get(key) != value:
+            return f"label {key}"
+    if rules.region is not None and session.region != rules.region:
+        return f"region {session.region or 'unknown'}"
+    if rules.run is not None and session.run != rules.run:
+        return f"run {session.run or 'unknown'}"
+    return None
+
+
+def _matches(session: Session, rule: str) -> bool:
+    kind, _, rest = rule.partition(":")
+    if kind == "id":
+        return bool(rest) and session.id.startswith(rest)
+    key, equals, value = rest.partition("=")
+    return key in session.labels and (not equals or session.labels[key] == value)
+
+
+def _moment(text: str) -> float | None:
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        return None
+    return moment.timestamp() if moment.tzinfo is not None else None
