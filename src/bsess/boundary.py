@@ -31,12 +31,14 @@ def run(arguments: list[str]) -> int:
         return _fail(invocation, [], error, error.exit_code)
     except BsessError as error:
         return _fail(invocation, arguments, error, error.exit_code)
-    except Exception as error:  # noqa: BLE001  the boundary: nothing may leave as a traceback
+    except Exception as error:
         if "--debug" in arguments:
             raise
         kind = type(error).__name__
         problem = BsessError(
-            f"this is a bug in bsess: {kind}: {error}", code="bug", hint=f"report it at {REPORT}, with what --debug prints"
+            f"this is a bug in bsess: {kind}: {error}",
+            code="bug",
+            hint=f"report it at {REPORT}, with what --debug prints",
         )
         return _fail(invocation, arguments, problem, ExitCode.BUG)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import inspect
-from typing import TYPE_CHECKING, Annotated, Optional
+from typing import TYPE_CHECKING, Annotated, Any, Optional
 
 import typer
 
@@ -28,7 +28,9 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings=HELP,
 )
-config_app = typer.Typer(help="Where each setting came from; a new config file.", rich_markup_mode=None, context_settings=HELP)
+config_app = typer.Typer(
+    help="Where each setting came from; a new config file.", rich_markup_mode=None, context_settings=HELP
+)
 app.add_typer(config_app, name="config")
 
 
@@ -52,49 +54,66 @@ def _formats(incomplete: str) -> list[str]:
 
 Ids = Annotated[list[str], typer.Argument(metavar="ID…", autocompletion=_session_ids, show_default=False)]
 OneProfile = Annotated[
-    Optional[str],  # noqa: UP045  Typer reads it at run time
+    Optional[str],
     typer.Option("-p", "--profile", help="The profile; else the default one.", autocompletion=_profile_names),
 ]
 Profiles = Annotated[
     list[str],
-    typer.Option("-p", "--profile", help="Only this profile; may be repeated.", autocompletion=_profile_names, show_default=False),
+    typer.Option(
+        "-p", "--profile", help="Only this profile; may be repeated.", autocompletion=_profile_names, show_default=False
+    ),
 ]
-Labels = Annotated[list[str], typer.Option("--label", metavar="K=V", help="A label; may be repeated.", show_default=False)]
-Region = Annotated[Optional[str], typer.Option("--region", help="The provider's region.")]  # noqa: UP045
-Ttl = Annotated[Optional[str], typer.Option("--ttl", metavar="DURATION", help="When it ends, whoever uses it: 90s, 15m, 2h, 1d.")]  # noqa: UP045
+Labels = Annotated[
+    list[str], typer.Option("--label", metavar="K=V", help="A label; may be repeated.", show_default=False)
+]
+Region = Annotated[Optional[str], typer.Option("--region", help="The provider's region.")]
+Ttl = Annotated[
+    Optional[str], typer.Option("--ttl", metavar="DURATION", help="When it ends, whoever uses it: 90s, 15m, 2h, 1d.")
+]
 ThisRun = Annotated[bool, typer.Option("--run", help="Of this CI run (BSESS_RUN or the CI system's own id).")]
-RunId = Annotated[Optional[str], typer.Option("--run-id", metavar="RUN", help="Of that run.")]  # noqa: UP045
-OlderThan = Annotated[Optional[str], typer.Option("--older-than", metavar="AGE", help="Older than this: 90s, 15m, 2h, 1d.")]  # noqa: UP045
+RunId = Annotated[Optional[str], typer.Option("--run-id", metavar="RUN", help="Of that run.")]
+OlderThan = Annotated[
+    Optional[str], typer.Option("--older-than", metavar="AGE", help="Older than this: 90s, 15m, 2h, 1d.")
+]
 Headed = Annotated[bool, typer.Option("--headed", help="With a window (local; needs a display).")]
 Arguments = Annotated[
-    list[str], typer.Option("--arg", metavar="SWITCH", help="A switch for the browser: --arg=--lang=de.", show_default=False)
+    list[str],
+    typer.Option("--arg", metavar="SWITCH", help="A switch for the browser: --arg=--lang=de.", show_default=False),
 ]
-Executable = Annotated[Optional[str], typer.Option("--executable", metavar="PATH", help="The browser to start (local).")]  # noqa: UP045
+Executable = Annotated[
+    Optional[str], typer.Option("--executable", metavar="PATH", help="The browser to start (local).")
+]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Only show what would be done.")]
-Yes = Annotated[bool, typer.Option("-y", "--yes", help="Do not ask.")]
 
 _COMMON = {
     "output": Annotated[
-        Optional[str],  # noqa: UP045
+        Optional[str],
         typer.Option(
-            "-o", "--output", metavar="FORMAT", help="table, json, jsonl, tsv, name, url or env.", autocompletion=_formats
+            "-o",
+            "--output",
+            metavar="FORMAT",
+            help="table, json, jsonl, tsv, name, url or env.",
+            autocompletion=_formats,
         ),
     ],
     "quiet": Annotated[bool, typer.Option("-q", "--quiet", help="Errors only on standard error.")],
     "verbose": Annotated[bool, typer.Option("-v", "--verbose", help="A line for each request.")],
     "debug": Annotated[bool, typer.Option("--debug", help="A traceback where bsess itself fails.")],
     "timeout": Annotated[
-        Optional[str],  # noqa: UP045
-        typer.Option("--timeout", metavar="DURATION", help="How long one request, or a browser's start, may take. [30s]"),
+        Optional[str],
+        typer.Option(
+            "--timeout", metavar="DURATION", help="How long one request, or a browser's start, may take. [30s]"
+        ),
     ],
     "deadline": Annotated[
-        Optional[str],  # noqa: UP045
+        Optional[str],
         typer.Option("--deadline", metavar="DURATION", help="How long the whole command may take."),
     ],
     "workers": Annotated[
-        Optional[int],  # noqa: UP045
+        Optional[int],
         typer.Option("--workers", min=1, max=64, help="How many sessions at a time. [16]"),
     ],
+    "yes": Annotated[bool, typer.Option("-y", "--yes", help="Do not ask.")],
     "show_secrets": Annotated[bool, typer.Option("--show-secrets", help="Do not mask connect URLs.")],
 }
 _ALWAYS = ("output", "quiet", "verbose", "debug")
@@ -110,21 +129,23 @@ def _command(
         own = list(inspect.signature(function, eval_str=True).parameters.values())[1:]
 
         @functools.wraps(function)
-        def call(context: typer.Context, **values: object) -> int:
+        def call(context: typer.Context, **values: Any) -> int:  # noqa: ANN401  Typer has converted them
             invocation: Invocation = context.find_root().obj
-            invocation.flags = Flags(**{key: values.pop(key) for key in common}, yes=bool(values.get("yes")))  # type: ignore[arg-type]  # Typer has converted them
+            invocation.flags = Flags(**{key: values.pop(key) for key in common})
             return function(invocation, **values)
 
         keyword = inspect.Parameter.KEYWORD_ONLY
         shared = [
-            inspect.Parameter(key, keyword, annotation=_COMMON[key], default=None if "Optional" in str(_COMMON[key]) else False)
+            inspect.Parameter(
+                key, keyword, annotation=_COMMON[key], default=None if "Optional" in str(_COMMON[key]) else False
+            )
             for key in common
         ]
         first = inspect.Parameter("context", inspect.Parameter.POSITIONAL_OR_KEYWORD, annotation=typer.Context)
         parameters = [first, *own, *shared]
         call.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
         call.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
-        del call.__wrapped__  # type: ignore[attr-defined]  # Typer would read the annotations of the inner one
+        del call.__wrapped__  # Typer would read the annotations of the inner one
         on.command(name, **settings)(call)  # type: ignore[arg-type]
         return function
 
@@ -138,14 +159,16 @@ def create(
     profile: OneProfile = None,
     region: Region = None,
     ttl: Ttl = None,
-    label: Labels = [],  # noqa: B006  Typer's way to say "none"
+    label: Labels = [],
     count: Annotated[int, typer.Option("--count", min=1, help="How many.")] = 1,
     owner_pid: Annotated[
-        Optional[int],  # noqa: UP045
-        typer.Option("--owner-pid", metavar="PID", help="The process that keeps it: once it is gone, a sweep ends the session."),
+        Optional[int],
+        typer.Option(
+            "--owner-pid", metavar="PID", help="The process that keeps it: once it is gone, a sweep ends the session."
+        ),
     ] = None,
     headed: Headed = False,
-    arg: Arguments = [],  # noqa: B006
+    arg: Arguments = [],
     executable: Executable = None,
 ) -> int:
     """Make a session.
@@ -174,9 +197,11 @@ def create(
 def list_sessions(
     invocation: Invocation,
     *,
-    profile: Profiles = [],  # noqa: B006
-    status: Annotated[Optional[str], typer.Option("--status", help="Only of this status; `all` also shows ended ones.")] = None,  # noqa: UP045
-    label: Labels = [],  # noqa: B006
+    profile: Profiles = [],
+    status: Annotated[
+        Optional[str], typer.Option("--status", help="Only of this status; `all` also shows ended ones.")
+    ] = None,
+    label: Labels = [],
     region: Region = None,
     run: ThisRun = False,
     run_id: RunId = None,
@@ -214,27 +239,26 @@ def list_sessions(
     return invocation.watch(call, every=2.0) if watch else invocation.run("list", call)
 
 
-@_command(app, "close")
+@_command(app, "close", (*_BOUNDED, "yes"))
 def close(
     invocation: Invocation,
-    ids: Ids = [],  # noqa: B006
+    ids: Ids = [],
     *,
     profile: OneProfile = None,
     every: Annotated[bool, typer.Option("--all", help="All of mine.")] = False,
-    label: Labels = [],  # noqa: B006
+    label: Labels = [],
     run: ThisRun = False,
     run_id: RunId = None,
     older_than: OlderThan = None,
     force: Annotated[bool, typer.Option("--force", help="Although a client is attached or the browser hangs.")] = False,
     wait: Annotated[bool, typer.Option("--wait", help="Look until it is gone.")] = False,
     wait_timeout: Annotated[
-        Optional[str],  # noqa: UP045
+        Optional[str],
         typer.Option("--wait-timeout", metavar="DURATION", help="How long to look; implies --wait. [60s]"),
     ] = None,
     foreign: Annotated[bool, typer.Option("--foreign", help="Also ids from standard input that are not mine.")] = False,
     ignore_not_found: Annotated[bool, typer.Option("--ignore-not-found", help="An unknown id is no failure.")] = False,
     dry_run: DryRun = False,
-    yes: Yes = False,
 ) -> int:
     """End sessions: by id or unique prefix, from standard input (-), or by what they have in common.
 
@@ -249,7 +273,9 @@ def close(
     wait_seconds = _duration(wait_timeout, "--wait-timeout") or (60.0 if wait else None)
     selects = every or bool(label) or run or run_id is not None
     if not ids and not selects:
-        raise UsageError("close needs an id, - for standard input, or --all, --label or --run", hint="`bsess close --help`")
+        raise UsageError(
+            "close needs an id, - for standard input, or --all, --label or --run", hint="`bsess close --help`"
+        )
     typed, read = read_ids(ids)
     options = CloseOptions(
         typed=typed,
@@ -268,25 +294,25 @@ def close(
     return invocation.run("close", lambda context: close(context, options))
 
 
-@_command(app, "sweep")
+@_command(app, "sweep", (*_BOUNDED, "yes"))
 def sweep(
     invocation: Invocation,
     *,
-    profile: Profiles = [],  # noqa: B006
-    label: Labels = [],  # noqa: B006
+    profile: Profiles = [],
+    label: Labels = [],
     region: Region = None,
     run: ThisRun = False,
     run_id: RunId = None,
     older_than: OlderThan = None,
     min_age: Annotated[
-        Optional[str],  # noqa: UP045
+        Optional[str],
         typer.Option("--min-age", metavar="AGE", help="Never by age below this. [60s]"),
     ] = None,
     protect: Annotated[
-        list[str], typer.Option("--protect", metavar="RULE", help="label:KEY, label:KEY=VALUE or id:PREFIX.", show_default=False)
-    ] = [],  # noqa: B006
+        list[str],
+        typer.Option("--protect", metavar="RULE", help="label:KEY, label:KEY=VALUE or id:PREFIX.", show_default=False),
+    ] = [],
     dry_run: DryRun = False,
-    yes: Yes = False,
 ) -> int:
     """End what is mine and orphaned, and nothing else; each with its reason.
 
@@ -319,9 +345,9 @@ def run(
     profile: OneProfile = None,
     region: Region = None,
     ttl: Ttl = None,
-    label: Labels = [],  # noqa: B006
+    label: Labels = [],
     headed: Headed = False,
-    arg: Arguments = [],  # noqa: B006
+    arg: Arguments = [],
     executable: Executable = None,
     grace: Annotated[
         str, typer.Option("--grace", metavar="DURATION", help="How long the command may take to obey a signal.")
@@ -329,7 +355,8 @@ def run(
 ) -> int:
     """Make a session, run a command with it, and always end it.
 
-    The command finds it in BSESS_CONNECT_URL, BSESS_SESSION_ID, BSESS_PROVIDER and BSESS_PROFILE; its exit code is ours.
+    The command finds it in BSESS_CONNECT_URL, BSESS_SESSION_ID, BSESS_PROVIDER and BSESS_PROFILE.
+    Its exit code is ours.
 
     \b
     Examples:
@@ -365,7 +392,7 @@ def adopt(
     *,
     profile: OneProfile = None,
     ttl: Ttl = None,
-    label: Labels = [],  # noqa: B006
+    label: Labels = [],
 ) -> int:
     """Make mine what my own code created: from now on close --all and sweep end it.
 
@@ -380,7 +407,7 @@ def adopt(
 
 
 @_command(app, "tag", _ALWAYS)
-def tag(invocation: Invocation, *, profile: OneProfile = None, label: Labels = []) -> int:  # noqa: B006
+def tag(invocation: Invocation, *, profile: OneProfile = None, label: Labels = []) -> int:
     """Print what a session that my own code creates must carry to be mine from the start.
 
     \b
@@ -398,10 +425,10 @@ def history(
     invocation: Invocation,
     *,
     since: Annotated[
-        Optional[str],  # noqa: UP045
+        Optional[str],
         typer.Option("--since", metavar="AGE", help="All since then: 90s, 15m, 2h, 1d."),
     ] = None,
-    limit: Annotated[Optional[int], typer.Option("--limit", min=1, help="At most so many, the newest. [100]")] = None,  # noqa: UP045
+    limit: Annotated[Optional[int], typer.Option("--limit", min=1, help="At most so many, the newest. [100]")] = None,
 ) -> int:
     """Show what was created, closed, swept and failed, and why.
 
@@ -478,9 +505,7 @@ def main(invocation: Invocation, arguments: list[str]) -> int:
     """Parse the arguments, run the command and return its exit code. Raises BsessError."""
     command = typer.main.get_command(app)
     try:
-        code = command.main(
-            args=arguments or ["--help"], prog_name="bsess", standalone_mode=False, obj=invocation
-        )
+        code = command.main(args=arguments or ["--help"], prog_name="bsess", standalone_mode=False, obj=invocation)
     except typer.TyperException as error:
         raise UsageError(_one_line(error), hint=_hint(error)) from error
     except typer.Abort:
@@ -488,6 +513,14 @@ def main(invocation: Invocation, arguments: list[str]) -> int:
     if not arguments:
         return UsageError.exit_code
     return int(code or 0)
+
+
+def candidates(words: list[str], incomplete: str) -> list[tuple[str, str | None]]:
+    """Return what may stand after `words` and begins with `incomplete`, each with its help."""
+    from typer._completion_classes import BashComplete  # the one of Typer's that renders nothing
+
+    completer = BashComplete(typer.main.get_command(app), {}, "bsess", "_BSESS_COMPLETE")
+    return [(str(item.value), item.help) for item in completer.get_completions(words, incomplete)]
 
 
 def _one_line(error: typer.TyperException) -> str:
@@ -514,7 +547,8 @@ def _run(invocation: Invocation, *, this: bool, named: str | None) -> str | None
     current = config.current_run(invocation.environment).value
     if current is None:
         raise UsageError(
-            "--run: no run is known here", hint=f"set BSESS_RUN, or name it with --run-id; known are {', '.join(config.RUN_VARIABLES)}"
+            "--run: no run is known here",
+            hint=f"set BSESS_RUN, or name it with --run-id; known are {', '.join(config.RUN_VARIABLES)}",
         )
     return current
 
@@ -528,5 +562,3 @@ def _provider_options(*, headed: bool, arguments: list[str], executable: str | N
     if executable is not None:
         options["executable"] = executable
     return options
-
-

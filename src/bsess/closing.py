@@ -10,7 +10,7 @@ from bsess import inventory
 from bsess.context import Context, liveness, this_process
 from bsess.errors import BsessError, ExitCode, LedgerError, UnreachableError
 from bsess.ledger import Row, RowState
-from bsess.model import Liveness, Outcome, OutcomeKind, Problem
+from bsess.model import Event, Liveness, Outcome, OutcomeKind, Problem
 from bsess.providers.base import CloseAnswer, CloseState, CloseTarget
 
 if TYPE_CHECKING:
@@ -54,11 +54,7 @@ def close_all(
     """End sessions on a bounded pool of threads; outcomes in the order of the targets, `on_done` as they come."""
 
     def work(target: Target) -> Outcome:
-        if context.seconds_left() <= 0:
-            outcome = _skipped(target)
-        else:
-            outcome = close_one(context, target, manner(target))
-        return outcome
+        return _skipped(target) if context.seconds_left() <= 0 else close_one(context, target, manner(target))
 
     if len(targets) < 2 or context.workers == 1:  # noqa: PLR2004  one needs no pool
         return [_told(work(target), on_done) for target in targets]
@@ -146,7 +142,9 @@ def _skipped(target: Target) -> Outcome:
         outcome=OutcomeKind.SKIPPED,
         reason="the deadline passed before it was reached",
         exit_code=ExitCode.UNREACHABLE,
-        problem=Problem("deadline", f"{target.id}: the deadline passed before it was reached", "give it a longer --deadline"),
+        problem=Problem(
+            "deadline", f"{target.id}: the deadline passed before it was reached", "give it a longer --deadline"
+        ),
     )
 
 
@@ -255,7 +253,7 @@ def _record_foreign(context: Context, outcome: Outcome, manner: Manner) -> None:
         return
     ledger.record(
         [
-            inventory.Event(
+            Event(
                 at=context.now(),
                 event=manner.event,
                 command=context.command,

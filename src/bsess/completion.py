@@ -1,9 +1,9 @@
-"""What TAB offers, and the scripts that ask for it.
+r"""What TAB offers, and the scripts that ask for it.
 
 A script hands the words up to the cursor as arguments, the unfinished one last, with `_BSESS_COMPLETE=SHELL` set; the
 answer is one candidate a line, a TAB and its help behind it (bash: without). No script evaluates what it is given,
 and only candidates of harmless characters are offered at all: Typer's own zsh script evaluates them, so that a value
-like `a\\$(touch X)` runs on TAB.
+like `a\$(touch X)` runs on TAB.
 """
 
 from __future__ import annotations
@@ -86,18 +86,13 @@ def script(shell: str) -> str:
 
 def answer(shell: str, words: list[str]) -> int:
     """Print the candidates for the last of `words`. Never fails: a TAB is no place for an error."""
-    from typer import main
-    from typer._click.shell_completion import ShellComplete
-
-    from bsess.cli import app
+    from bsess.cli import candidates
 
     incomplete = words[-1].strip("\"'") if words else ""
-    completer = ShellComplete(main.get_command(app), {}, "bsess", "_BSESS_COMPLETE")
     lines = []
-    for item in completer.get_completions(words[:-1], incomplete):
-        if _HARMLESS.fullmatch(item.value):
-            described = shell != "bash" and item.help
-            lines.append(f"{item.value}\t{_first_sentence(item.help)}" if described else item.value)
+    for value, text in candidates(words[:-1], incomplete):
+        if _HARMLESS.fullmatch(value):
+            lines.append(f"{value}\t{_first_sentence(text)}" if text and shell != "bash" else value)
     sys.stdout.write("".join(line + "\n" for line in lines))
     return 0
 

@@ -7,7 +7,7 @@ import socket
 import sys
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from bsess import durations
 from bsess.errors import ConfigError, UsageError
@@ -41,7 +41,13 @@ _PROFILE = {
 }
 _PROFILE_OPTIONS = ("executable", "args", "headed")
 _SWEEP = {"max_close": int, "protect": list, "min_age": str}
-_TYPE_NAMES = {str: "a string", int: "a whole number", bool: "true or false", list: "a list of strings", dict: "a table"}
+_TYPE_NAMES = {
+    str: "a string",
+    int: "a whole number",
+    bool: "true or false",
+    list: "a list of strings",
+    dict: "a table",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,6 +119,8 @@ def load(environment: Mapping[str, str]) -> Config:
         }
     sweep = document.get("sweep", {})
     _check(sweep, _SWEEP, path.value, "sweep.")
+    for rule in sweep.get("protect", ()):
+        check_protect(rule, name=f"{path.value}: sweep.protect")
     return Config(
         path=path,
         exists=path.value.exists(),
@@ -153,6 +161,13 @@ def labels(pairs: Iterable[str], *, name: str = "--label") -> dict[str, str]:
     return found
 
 
+def check_protect(rule: str, *, name: str) -> None:
+    """Refuse a protection that would protect nothing. Raises UsageError."""
+    kind, colon, rest = rule.partition(":")
+    if not colon or kind not in ("id", "label") or not rest:
+        raise UsageError(f"{name}: {rule[:60]!r} is no rule", hint="label:KEY, label:KEY=VALUE or id:PREFIX")
+
+
 def _platform_folder(environment: Mapping[str, str], variable: str, fallback: str) -> Path:
     given = environment.get(variable)
     if given and os.path.isabs(given):  # noqa: PTH117  the XDG specification: a relative one is to be ignored
@@ -163,21 +178,23 @@ def _platform_folder(environment: Mapping[str, str], variable: str, fallback: st
     return home / fallback
 
 
-def _read(path: Path) -> dict[str, object]:
+def _read(path: Path) -> dict[str, Any]:
     try:
         data = path.read_bytes()
     except FileNotFoundError:
         return {}
     except OSError as error:
         raise ConfigError(f"{path}: cannot be read: {error.strerror}") from error
-    import tomllib  # noqa: PLC0415  15 ms, and many users have no file
+    import tomllib
 
     try:
         return tomllib.loads(data.decode("utf-8"))
     except UnicodeDecodeError as error:
         raise ConfigError(f"{path}: is not UTF-8 (byte {error.start})", hint="save it as UTF-8") from error
     except tomllib.TOMLDecodeError as error:
-        raise ConfigError(f"{path}: is no TOML: {error}", hint="`bsess config init` shows what one looks like") from error
+        raise ConfigError(
+            f"{path}: is no TOML: {error}", hint="`bsess config init` shows what one looks like"
+        ) from error
 
 
 def _check(table: Mapping[str, object], known: Mapping[str, type], path: Path, prefix: str) -> None:
@@ -272,7 +289,7 @@ def _owner(environment: Mapping[str, str], document: Mapping[str, object], file:
 
 
 def _user() -> str:
-    import pwd  # noqa: PLC0415  only where no owner is set
+    import pwd
 
     try:
         return pwd.getpwuid(os.geteuid()).pw_name
@@ -314,7 +331,7 @@ def _from_file(table: Mapping[str, object], key: str, default: Value, source: st
 
 
 def _nearest(word: str, known: Iterable[str], prefix: str = "") -> str | None:
-    from difflib import get_close_matches  # noqa: PLC0415  only for an error
+    from difflib import get_close_matches
 
     near = get_close_matches(word, list(known), n=1)
     return f"did you mean {prefix}{near[0]}?" if near else None

@@ -134,7 +134,7 @@ class LockedError(BsessError):
     default_code = "locked"
 
 
-class Stopped(BaseException):  # noqa: N818  it is no error, as KeyboardInterrupt is none
+class Stopped(BaseException):
     """A signal asked this process to end; derived as KeyboardInterrupt is, so that no `except Exception` eats it."""
 
     def __init__(self, signum: int) -> None:

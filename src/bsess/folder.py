@@ -37,16 +37,16 @@ def remove(path: str, *, seconds: float = 1.0) -> bool:
 
 
 def _removed(path: str) -> bool:
-    import shutil  # noqa: PLC0415  only at the very end: it costs the holder 2 MB
+    import shutil
 
     try:
-        for name in sorted(os.listdir(path), key=lambda name: name == MARKER):  # noqa: PTH208
+        for name in sorted(os.listdir(path), key=lambda name: name == MARKER):
             entry = path + "/" + name
-            if os.path.isdir(entry) and not os.path.islink(entry):  # noqa: PTH112, PTH114
+            if os.path.isdir(entry) and not os.path.islink(entry):
                 shutil.rmtree(entry)
             else:
-                os.unlink(entry)  # noqa: PTH108
-        os.rmdir(path)  # noqa: PTH106
+                os.unlink(entry)
+        os.rmdir(path)
     except FileNotFoundError:
         return not os.path.lexists(path)
     except OSError:
@@ -57,17 +57,17 @@ def _removed(path: str) -> bool:
 def _remove_socket_folder(path: str) -> None:
     # Where the state folder's path is too long for a socket, Chromium's lies in the machine's temporary folder.
     try:
-        target = os.readlink(f"{path}/{DATA}/SingletonSocket")  # noqa: PTH115
+        target = os.readlink(f"{path}/{DATA}/SingletonSocket")
     except OSError:
         return
-    parent = os.path.dirname(target)  # noqa: PTH120
+    parent = os.path.dirname(target)
     if _SOCKET_FOLDER not in parent or parent.startswith(path + "/"):
         return
     try:
         if os.lstat(parent).st_uid == os.geteuid():
             for name in ("SingletonSocket", "SingletonCookie"):
                 if os.path.lexists(f"{parent}/{name}"):
-                    os.unlink(f"{parent}/{name}")  # noqa: PTH108
-            os.rmdir(parent)  # noqa: PTH106
+                    os.unlink(f"{parent}/{name}")
+            os.rmdir(parent)
     except OSError:
         return

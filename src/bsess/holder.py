@@ -19,7 +19,7 @@ import sys
 import time
 
 # Run as a file by an isolated interpreter that knows no site-packages: the package is found from where this file is.
-sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))  # noqa: PTH100, PTH120
+sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 
 from bsess import folder as files
 from bsess import process
@@ -78,13 +78,13 @@ def _detach() -> int:
         os._exit(0)
     os.setsid()
     try:
-        import resource  # noqa: PLC0415  not on every platform
+        import resource
 
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     except (ImportError, ValueError, OSError):
         pass
     receive, send = os.pipe()
-    os.set_blocking(send, False)  # noqa: FBT003
+    os.set_blocking(send, False)
     signal.set_wakeup_fd(send, warn_on_full_buffer=False)
     for signum in (signal.SIGCHLD, signal.SIGTERM, signal.SIGINT):
         signal.signal(signum, _note)
@@ -134,7 +134,7 @@ def _start(command: list[str], environment: dict[str, str], folder: str) -> int:
 def _die_with_parent(holder: int) -> None:
     if not process.LINUX:
         return
-    import ctypes  # noqa: PLC0415  in the child only, so the holder does not pay for it
+    import ctypes
 
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
     if os.getppid() != holder:
@@ -161,7 +161,7 @@ def _await_devtools(folder: str, browser: int, signals: int, until: float) -> st
 
 def _devtools_url(folder: str) -> str | None:
     try:
-        with open(folder + "/" + files.PORT, encoding="ascii") as file:  # noqa: PTH123
+        with open(folder + "/" + files.PORT, encoding="ascii") as file:
             port, _, path = file.read().partition("\n")
     except (OSError, UnicodeDecodeError):
         return None
@@ -223,7 +223,7 @@ def _write(folder: str, leader: tuple[int, str], *, url: str | None) -> None:
         os.write(handle, json.dumps(state).encode())
     finally:
         os.close(handle)
-    os.rename(path + ".new", path)  # noqa: PTH104
+    os.rename(path + ".new", path)
 
 
 def _answer(answer: dict[str, object]) -> None:
@@ -251,7 +251,7 @@ def _let_go() -> None:
 def _bound_log(folder: str) -> None:
     path = folder + "/" + files.LOG
     try:
-        if os.stat(path).st_size > LOG_LIMIT:  # noqa: PTH116
+        if os.stat(path).st_size > LOG_LIMIT:
             os.truncate(path, 0)
     except OSError:
         pass
@@ -259,7 +259,7 @@ def _bound_log(folder: str) -> None:
 
 def _last_line(folder: str) -> str:
     try:
-        with open(folder + "/" + files.LOG, "rb") as file:  # noqa: PTH123
+        with open(folder + "/" + files.LOG, "rb") as file:
             file.seek(0, os.SEEK_END)
             file.seek(max(0, file.tell() - 4096))
             lines = [line.strip() for line in file.read().decode("utf-8", "replace").splitlines() if line.strip()]

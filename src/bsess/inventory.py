@@ -76,9 +76,7 @@ def reconcile(context: Context, ended: Iterable[Ended]) -> list[Ended]:
     return closed
 
 
-def event(
-    context: Context, row: Row, name: str, *, outcome: str | None = None, reason: str | None = None
-) -> Event:
+def event(context: Context, row: Row, name: str, *, outcome: str | None = None, reason: str | None = None) -> Event:
     """Return a line of history about a row."""
     return Event(
         at=context.now(),
@@ -140,7 +138,7 @@ def _scope(
             (
                 Problem(
                     code="profile_unknown",
-                    message=f"profile {name}: not configured any more, and {count} open sessions of it are in the ledger",
+                    message=f"profile {name}: not configured, but {count} open sessions of it are in the ledger",
                     hint=f"put profiles.{name} back into the config file",
                 ),
                 2,

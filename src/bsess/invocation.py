@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from typing import TextIO
 
     from bsess.config import Config
-    from bsess.model import Decision, Result
+    from bsess.model import Decision, Outcome, Result, Session
 
 DEADLINE_SECONDS = 300.0
 SWEEP_DEADLINE_SECONDS = 900.0
@@ -78,7 +78,9 @@ class Invocation:
                     if_untold(context, result)
                 if isinstance(error, BrokenPipeError):
                     raise
-                raise ResultUntold(f"standard output takes nothing: {getattr(error, 'strerror', None) or 'it is closed'}") from error
+                raise ResultUntold(
+                    f"standard output takes nothing: {getattr(error, 'strerror', None) or 'it is closed'}"
+                ) from error
         finally:
             context.close()
         self.say(result.notes)
@@ -86,7 +88,11 @@ class Invocation:
         return result.exit_code
 
     def context(
-        self, settings: Config, *, emit: Callable[[object], None] | None = None, deadline: float | None = DEADLINE_SECONDS
+        self,
+        settings: Config,
+        *,
+        emit: Callable[[Session | Outcome], None] | None = None,
+        deadline: float | None = DEADLINE_SECONDS,
     ) -> Context:
         """Return the surroundings of a command under these flags."""
         flags = self.flags
@@ -141,7 +147,9 @@ class Invocation:
         return 0
 
     def _renderer(self, settings: Config, *, secrets_asked_for: bool) -> Renderer:
-        chosen = parse_format(self.flags.output or self.environment.get("BSESS_OUTPUT"), terminal=is_terminal(sys.stdout))
+        chosen = parse_format(
+            self.flags.output or self.environment.get("BSESS_OUTPUT"), terminal=is_terminal(sys.stdout)
+        )
         return Renderer(
             chosen,
             stream=sys.stdout,

@@ -13,7 +13,7 @@ import select
 import signal
 import time
 
-LINUX = os.path.isdir("/proc/self/fd")  # noqa: PTH112  pathlib costs the holder 2 MB
+LINUX = os.path.isdir("/proc/self/fd")
 PAUSE = 0.01
 
 
@@ -35,7 +35,7 @@ def is_alive(pid: int, start: str) -> bool:
 def boot_id() -> str:
     """Return what changes with each boot of this machine."""
     try:
-        with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as file:  # noqa: PTH123
+        with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as file:
             return file.read().strip()
     except OSError:
         return _run(["sysctl", "-n", "kern.boottime"]).split("}")[0]
@@ -44,7 +44,7 @@ def boot_id() -> str:
 def namespace() -> str:
     """Return the pid namespace's name; pids of another namespace mean nothing here."""
     try:
-        return os.readlink("/proc/self/ns/pid")  # noqa: PTH115
+        return os.readlink("/proc/self/ns/pid")
     except OSError:
         return ""
 
@@ -106,7 +106,7 @@ def members(folder: str, leader: tuple[int, str] | None = None) -> list[tuple[in
     group = leader[0] if leader is not None and _leads(leader) else None
     user = os.geteuid()
     found = []
-    for name in os.listdir("/proc"):  # noqa: PTH208
+    for name in os.listdir("/proc"):
         if not name.isdigit():
             continue
         pid = int(name)
@@ -136,7 +136,7 @@ def kill_members(folder: str, leader: tuple[int, str] | None, seconds: float) ->
 def _stat(pid: int) -> list[str] | None:
     # The name in the second field may hold spaces and parentheses: what counts begins after the last one.
     try:
-        with open(f"/proc/{pid}/stat", "rb") as file:  # noqa: PTH123
+        with open(f"/proc/{pid}/stat", "rb") as file:
             line = file.read()
     except OSError:
         return None
@@ -146,7 +146,7 @@ def _stat(pid: int) -> list[str] | None:
 def _user(pid: int) -> int:
     # Not the owner of /proc/PID: that is root for a sandboxed renderer, whoever runs it.
     try:
-        with open(f"/proc/{pid}/status", encoding="utf-8", errors="replace") as file:  # noqa: PTH123
+        with open(f"/proc/{pid}/status", encoding="utf-8", errors="replace") as file:
             return int(next(line for line in file if line.startswith("Uid:")).split()[2])
     except (OSError, StopIteration):
         return -1
@@ -160,13 +160,13 @@ def _leads(leader: tuple[int, str]) -> bool:
 def _bears(pid: int, folder: str) -> bool:
     prefix = os.fsencode(folder)
     try:
-        with open(f"/proc/{pid}/cmdline", "rb") as file:  # noqa: PTH123
+        with open(f"/proc/{pid}/cmdline", "rb") as file:
             line = file.read()
         # Chromium's children rewrite their arguments into one string, so a blank may stand where a NUL did.
         for flag in (b"--user-data-dir=", b"--database="):
             if (flag + prefix + b"/") in line:
                 return True
-        with open(f"/proc/{pid}/environ", "rb") as file:  # noqa: PTH123
+        with open(f"/proc/{pid}/environ", "rb") as file:
             return b"BSESS_FOLDER=" + prefix in file.read().split(b"\0")
     except OSError:
         return False
@@ -207,7 +207,7 @@ def _ps_field(pid: int, field: str) -> str | None:
 
 
 def _run(command: list[str]) -> str:
-    import subprocess  # noqa: PLC0415  only where there is no /proc
+    import subprocess
 
     try:
         return subprocess.run(command, capture_output=True, text=True, check=False, timeout=10).stdout  # noqa: S603

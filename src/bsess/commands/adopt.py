@@ -90,7 +90,9 @@ def _adopt(context: Context, name: str, options: AdoptOptions) -> Session:
 def _write(context: Context, fresh: Row, profile: Profile) -> Row:
     ledger = context.ledger()
     line = inventory.event(context, fresh, "adopted")
-    held = [row for row in ledger.find(fresh.shown_id) if row.state is not RowState.CLOSED and row.profile == profile.name]
+    held = [
+        row for row in ledger.find(fresh.shown_id) if row.state is not RowState.CLOSED and row.profile == profile.name
+    ]
     if not held:
         ledger.insert(fresh, event=line)
         return fresh

@@ -95,7 +95,9 @@ def _close_selected(context: Context, options: CloseOptions) -> Result:
             chosen.append(known)
         else:
             spared.append(_spared(known, why))
-    decisions = [Decision(k.session.id, k.session.profile, k.session.provider, end=True, reason=_why(options)) for k in chosen]
+    decisions = [
+        Decision(k.session.id, k.session.profile, k.session.provider, end=True, reason=_why(options)) for k in chosen
+    ]
     problems = tuple(problem for problem, _ in found.problems)
     if options.dry_run:
         return _planned(decisions, spared)
@@ -140,7 +142,9 @@ def _why(options: CloseOptions) -> str:
 
 
 def _planned(decisions: list[Decision], done: Sequence[Outcome]) -> Result:
-    kept = [Decision(item.id, item.profile, item.provider, end=False, reason=item.reason or item.outcome) for item in done]
+    kept = [
+        Decision(item.id, item.profile, item.provider, end=False, reason=item.reason or item.outcome) for item in done
+    ]
     return Result("close", outcomes=(), decisions=(*decisions, *kept))
 
 
@@ -193,7 +197,9 @@ def _row(exact: list[Row], prefixed: list[Row], name: str, profile: str | None) 
     if len(candidates) > 1:
         named = ", ".join(f"{row.profile}/{row.shown_id}" for row in candidates[:5])
         more = f" and {len(candidates) - 5} more" if len(candidates) > 5 else ""  # noqa: PLR2004  what fits a line
-        raise UsageError(f"{name} fits {len(candidates)} sessions: {named}{more}", code="id_ambiguous", hint="give more of the id")
+        raise UsageError(
+            f"{name} fits {len(candidates)} sessions: {named}{more}", code="id_ambiguous", hint="give more of the id"
+        )
     return candidates[0] if candidates else None
 
 
@@ -235,7 +241,9 @@ def _unresolved(row: Row) -> Outcome:
     )
 
 
-def _of_id(context: Context, session_id: str, profile: Profile, options: CloseOptions, *, typed: bool) -> Target | Outcome:
+def _of_id(
+    context: Context, session_id: str, profile: Profile, options: CloseOptions, *, typed: bool
+) -> Target | Outcome:
     """Resolve an id that the ledger does not know: a typed one is consent, a read one must be mine by its tag."""
     target = Target(session_id, profile)
     try:
@@ -257,5 +265,9 @@ def _of_id(context: Context, session_id: str, profile: Profile, options: CloseOp
     if typed or options.foreign:
         return Target(session_id, profile, foreign=whose)
     return Outcome(
-        session_id, profile.name, profile.provider, OutcomeKind.SKIPPED, reason=f"foreign: {whose}; --foreign ends it all the same"
+        session_id,
+        profile.name,
+        profile.provider,
+        OutcomeKind.SKIPPED,
+        reason=f"foreign: {whose}; --foreign ends it all the same",
     )

@@ -271,7 +271,6 @@ def _check_keep_until(labels: Mapping[str, str]) -> None:
         moment = None
     if moment is None or moment.tzinfo is None:
         raise UsageError(
-            f"label {LABEL_KEEP_UNTIL}={text[:40]!r} is no time with a zone", hint=f"{LABEL_KEEP_UNTIL}=2030-01-31T12:00:00Z"
+            f"label {LABEL_KEEP_UNTIL}={text[:40]!r} is no time with a zone",
+            hint=f"{LABEL_KEEP_UNTIL}=2030-01-31T12:00:00Z",
         )
-
-

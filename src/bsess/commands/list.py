@@ -94,14 +94,17 @@ def _is_older(context: Context, session: Session, seconds: float | None) -> bool
 
 
 def _notes(context: Context, known: Sequence[Known], ended: Sequence[Ended]) -> list[str]:
-    notes = []
+    notes: list[str] = []
+    closed: list[Ended] = []
     try:
-        for item in inventory.reconcile(context, ended):
-            if item.row.owner == context.config.owner.value:
-                notes.append(f"{item.row.shown_id} has ended: {item.reason}")
+        closed = inventory.reconcile(context, ended)
     except LedgerError as error:
         notes.append(f"{error.message}; what has ended is not recorded")
+    me = context.config.owner.value
+    notes += [f"{item.row.shown_id} has ended: {item.reason}" for item in closed if item.row.owner == me]
     left = sum(item.session.mine and item.session.status == Status.ENDED for item in known)
     if left:
-        notes.append(f"{left} ended {'session' if left == 1 else 'sessions'} left files behind; `bsess sweep` removes them")
+        notes.append(
+            f"{left} ended {'session' if left == 1 else 'sessions'} left files behind; `bsess sweep` removes them"
+        )
     return notes

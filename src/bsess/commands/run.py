@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import select
 import shutil
@@ -118,7 +119,7 @@ class _Wakeups:
 @contextlib.contextmanager
 def _signals() -> Iterator[_Wakeups]:
     receive, send = os.pipe()
-    os.set_blocking(send, False)  # noqa: FBT003  the C signature
+    os.set_blocking(send, False)
     before = {number: signal.getsignal(number) for number in (*FORWARDED, signal.SIGCHLD)}
     previous = signal.set_wakeup_fd(send, warn_on_full_buffer=False)
     # A parent that ignores SIGINT or SIGHUP (nohup, a shell's background job) means it.
@@ -146,15 +147,9 @@ class _Child:
         self.has_terminal = _has_terminal()
         self.exit_code = 0
         self._ended = False
+        spawn = os.posix_spawn if self.has_terminal else functools.partial(os.posix_spawn, setpgroup=0)
         try:
-            self._pid = os.posix_spawn(
-                program,
-                list(command),
-                environment,
-                setsigdef=reset,
-                setsigmask=[],
-                **({} if self.has_terminal else {"setpgroup": 0}),
-            )
+            self._pid = spawn(program, list(command), environment, setsigdef=reset, setsigmask=[])
         except OSError as error:
             raise _CannotExecuteError(error.strerror) from error
 

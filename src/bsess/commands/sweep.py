@@ -6,7 +6,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from bsess import verdict
-from bsess.errors import FailedError, UsageError
+from bsess.config import check_protect
+from bsess.errors import FailedError
 from bsess.model import Result
 from bsess.sweep import execution
 from bsess.sweep.policy import Rules
@@ -56,7 +57,7 @@ def _rules(context: Context, options: SweepOptions) -> Rules:
     for name in options.profiles:
         config.profile(name)
     for rule in options.protect:
-        check_protect(rule)
+        check_protect(rule, name="--protect")
     return Rules(
         protect=(*config.protect.value, *options.protect),
         profiles=frozenset(options.profiles),
@@ -66,13 +67,6 @@ def _rules(context: Context, options: SweepOptions) -> Rules:
         older_than=options.older_than,
         min_age=config.min_age.value if options.min_age is None else options.min_age,
     )
-
-
-def check_protect(rule: str) -> None:
-    """Refuse a protection that would protect nothing. Raises UsageError."""
-    kind, colon, rest = rule.partition(":")
-    if not colon or kind not in ("id", "label") or not rest:
-        raise UsageError(f"--protect {rule[:60]!r} is no rule", hint="label:KEY, label:KEY=VALUE or id:PREFIX")
 
 
 def _result(selection: Selection, outcomes: Sequence[Outcome], *, dry_run: bool = False) -> Result:

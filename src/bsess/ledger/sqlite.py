@@ -32,7 +32,25 @@ LOCK_FILE = "ledger.lock"
 APPLICATION_ID = 0x62736573
 BUSY_SECONDS = 30.0
 _NETWORK = frozenset(
-    "nfs nfs4 cifs smb smbfs smb3 smb2 9p afs ceph lustre glusterfs fuse.glusterfs fuse.sshfs gpfs ocfs2 davfs".split()
+    [
+        "nfs",
+        "nfs4",
+        "cifs",
+        "smb",
+        "smbfs",
+        "smb3",
+        "smb2",
+        "9p",
+        "afs",
+        "ceph",
+        "lustre",
+        "glusterfs",
+        "fuse.glusterfs",
+        "fuse.sshfs",
+        "gpfs",
+        "ocfs2",
+        "davfs",
+    ]
 )
 
 # One entry for each schema version, applied in order: entry 0 makes version 1 out of nothing.
@@ -83,17 +101,36 @@ MIGRATIONS = (
 )
 SCHEMA = len(MIGRATIONS)
 
-_COLUMNS = (
-    "key version provider base_url account profile id state owner run region labels created_at changed_at expires_at "
-    "settled_by creator owner_process lease_until claim claimed_at failure connect_url"
-).split()
-_EVENT_COLUMNS = "at event command id profile provider owner run outcome reason".split()
+_COLUMNS = [
+    "key",
+    "version",
+    "provider",
+    "base_url",
+    "account",
+    "profile",
+    "id",
+    "state",
+    "owner",
+    "run",
+    "region",
+    "labels",
+    "created_at",
+    "changed_at",
+    "expires_at",
+    "settled_by",
+    "creator",
+    "owner_process",
+    "lease_until",
+    "claim",
+    "claimed_at",
+    "failure",
+    "connect_url",
+]
+_EVENT_COLUMNS = ["at", "event", "command", "id", "profile", "provider", "owner", "run", "outcome", "reason"]
 _SELECT = f"SELECT {', '.join(_COLUMNS)} FROM session"  # noqa: S608  our own column names
 _INSERT = f"INSERT INTO session ({', '.join(_COLUMNS)}) VALUES ({', '.join('?' * len(_COLUMNS))})"  # noqa: S608
 _UPDATE = f"UPDATE session SET {', '.join(f'{name} = ?' for name in _COLUMNS)} WHERE key = ? AND version = ?"  # noqa: S608
-_INSERT_EVENT = (
-    f"INSERT INTO event ({', '.join(_EVENT_COLUMNS)}) VALUES ({', '.join('?' * len(_EVENT_COLUMNS))})"  # noqa: S608
-)
+_INSERT_EVENT = f"INSERT INTO event ({', '.join(_EVENT_COLUMNS)}) VALUES ({', '.join('?' * len(_EVENT_COLUMNS))})"  # noqa: S608
 
 
 class SqliteLedger:
@@ -168,7 +205,7 @@ class SqliteLedger:
     def find_prefix(self, prefix: str) -> list[Row]:
         """Return the open rows whose provider id or key begins so; the case counts."""
         return self._rows(
-            f"{_SELECT} WHERE state <> 'closed' AND (substr(id, 1, ?) = ? OR substr(key, 1, ?) = ?) ORDER BY created_at",
+            f"{_SELECT} WHERE state <> 'closed' AND (substr(id, 1, ?) = ? OR substr(key, 1, ?) = ?)",
             (len(prefix), prefix, len(prefix), prefix),
         )
 
@@ -246,7 +283,7 @@ class SqliteLedger:
 
 
 def prepare_folder(folder: Path) -> None:
-    """Make the state folder (0700), or check one that is there: ours, no symlink, closed to others, not on a network."""
+    """Make the state folder (0700), or check one that is there: ours, closed to others, on a local disk."""
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         try:
@@ -323,14 +360,18 @@ def _connect(path: Path) -> sqlite3.Connection:
         check_same_thread=False,
     )
     try:
-        if connection.execute("PRAGMA application_id").fetchone()[0] != APPLICATION_ID:
-            raise sqlite3.DatabaseError("it is no ledger of bsess")
+        _check_application(connection)
         connection.execute("PRAGMA synchronous = NORMAL")
         connection.execute("PRAGMA secure_delete = ON")
     except BaseException:
         connection.close()
         raise
     return connection
+
+
+def _check_application(connection: sqlite3.Connection) -> None:
+    if connection.execute("PRAGMA application_id").fetchone()[0] != APPLICATION_ID:
+        raise sqlite3.DatabaseError("it is no ledger of bsess")
 
 
 def _apply(connection: sqlite3.Connection, version: int) -> None:
@@ -364,7 +405,9 @@ def _ledger_error(path: Path, error: sqlite3.Error) -> LedgerError:
     name = getattr(error, "sqlite_errorname", "") or ""
     if name.startswith(("SQLITE_BUSY", "SQLITE_LOCKED")):
         return LedgerError(
-            f"the ledger {path} was locked for {BUSY_SECONDS:g} s", code="ledger_busy", hint="end what holds it and repeat"
+            f"the ledger {path} was locked for {BUSY_SECONDS:g} s",
+            code="ledger_busy",
+            hint="end what holds it and repeat",
         )
     if name.startswith("SQLITE_FULL"):
         return LedgerError(f"the disk of the ledger {path} is full", code="ledger_full", hint="make room and repeat")

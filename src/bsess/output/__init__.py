@@ -145,8 +145,7 @@ def show_tables(grids: Sequence[Grid], stream: TextIO, environment: Mapping[str,
         rich_table.show(shown, stream, colour=colour)
         return
     for item in shown:
-        for line in columns(item):
-            stream.write(line + "\n")
+        stream.writelines(line + "\n" for line in columns(item))
 
 
 def columns(item: Grid) -> list[str]:
@@ -188,7 +187,9 @@ def wants_colour(stream: TextIO, environment: Mapping[str, str]) -> bool:
 def _variables(result: Result) -> list[str]:
     sessions = result.sessions or ()
     if len(sessions) != 1:
-        raise UsageError(f"-o env takes one session, and there are {len(sessions)}", hint="-o json or -o url takes many")
+        raise UsageError(
+            f"-o env takes one session, and there are {len(sessions)}", hint="-o json or -o url takes many"
+        )
     session = sessions[0]
     values = {
         "BSESS_SESSION_ID": session.id,

@@ -58,7 +58,14 @@ def grids(result: Result, view: View) -> list[Grid]:
             Grid(
                 ("TIME", "EVENT", "ID", "PROFILE", "OUTCOME", "REASON"),
                 tuple(
-                    (moment(item.at), item.event, clean(item.id or ""), item.profile, item.outcome or "", clean(item.reason or ""))
+                    (
+                        moment(item.at),
+                        item.event,
+                        clean(item.id or ""),
+                        item.profile,
+                        item.outcome or "",
+                        clean(item.reason or ""),
+                    )
                     for item in result.events
                 ),
             )

@@ -35,7 +35,9 @@ def show(grids: Sequence[Grid], stream: TextIO, *, colour: bool) -> None:
         console.print(_table(grid))
 
 
-def watch(look: Callable[[], tuple[Sequence[Grid], str]], stream: TextIO, *, colour: bool, pause: Callable[[], None]) -> None:
+def watch(
+    look: Callable[[], tuple[Sequence[Grid], str]], stream: TextIO, *, colour: bool, pause: Callable[[], None]
+) -> None:
     """Show what `look` returns again and again, until `pause` raises."""
     console = _console(stream, colour=colour)
     with Live(console=console, auto_refresh=False, screen=False) as live:
@@ -46,7 +48,14 @@ def watch(look: Callable[[], tuple[Sequence[Grid], str]], stream: TextIO, *, col
 
 
 def _console(stream: TextIO, *, colour: bool) -> Console:
-    return Console(file=stream, no_color=not colour, force_terminal=True if colour else None, highlight=False, markup=False, emoji=False)
+    return Console(
+        file=stream,
+        no_color=not colour,
+        force_terminal=True if colour else None,
+        highlight=False,
+        markup=False,
+        emoji=False,
+    )
 
 
 def _table(grid: Grid) -> Table:

@@ -27,7 +27,9 @@ def load(name: str, settings: ProviderSettings) -> Provider:
     path = BUILT_IN.get(name) or _entry_points().get(name)
     if path is None:
         raise ConfigError(
-            f"profile {settings.profile}: there is no provider {name[:40]!r}", code="provider_unknown", hint=_nearest(name)
+            f"profile {settings.profile}: there is no provider {name[:40]!r}",
+            code="provider_unknown",
+            hint=_nearest(name),
         )
     module, _, attribute = path.partition(":")
     try:
@@ -47,13 +49,13 @@ def names() -> list[str]:
 
 
 def _entry_points() -> dict[str, str]:
-    from importlib.metadata import entry_points  # noqa: PLC0415  reads all metadata: only for a name that is not ours
+    from importlib.metadata import entry_points
 
     return {point.name: point.value for point in entry_points(group=ENTRY_POINT_GROUP)}
 
 
 def _nearest(name: str) -> str:
-    from difflib import get_close_matches  # noqa: PLC0415  only for an error
+    from difflib import get_close_matches
 
     known = names()
     near = get_close_matches(name, known, n=1)

@@ -34,6 +34,7 @@ from bsess.providers.base import (
 )
 
 if TYPE_CHECKING:
+    import builtins
     from collections.abc import Iterator, Mapping
 
 # What a graceful end may take before SIGKILL, and how long the holder has to clear up after it. Chromium 156 ends
@@ -140,7 +141,7 @@ class LocalProvider:
     def list(self) -> Listing:
         """Return what lies in the state folder; a folder whose browser has ended is `ended`."""
         try:
-            names = sorted(os.listdir(self._root))
+            names = sorted(path.name for path in self._root.iterdir())
         except FileNotFoundError:
             names = []
         except OSError as error:
@@ -192,7 +193,7 @@ class LocalProvider:
         """Tell whether `text` is 16 characters of a-z and 2-7."""
         return _ID.fullmatch(text) is not None
 
-    def tag(self, owner: Owner, labels: Mapping[str, str]) -> Mapping[str, str]:
+    def tag(self, owner: Owner, labels: Mapping[str, str]) -> Mapping[str, str]:  # noqa: ARG002  the seam's signature
         """Refuse: only bsess makes local sessions."""
         raise UsageError(
             "local sessions carry no tag: only bsess makes them",
@@ -208,7 +209,7 @@ class LocalProvider:
         if process.wait_gone(*leader, GRACE_SECONDS) and holder is not None:
             process.wait_gone(*holder, HOLDER_SECONDS)
 
-    def _start(self, path: Path, command: list[str], start_seconds: float) -> dict[str, object]:
+    def _start(self, path: Path, command: builtins.list[str], start_seconds: float) -> dict[str, object]:
         environment = {
             key: value
             for key, value in self._settings.environment.items()
@@ -243,7 +244,7 @@ class LocalProvider:
         result: dict[str, object] = json.loads(answer)
         return result
 
-    def _command(self, executable: str, path: Path, request: CreateRequest) -> list[str]:
+    def _command(self, executable: str, path: Path, request: CreateRequest) -> builtins.list[str]:
         return [
             executable,
             *([] if self._headed(request) else ["--headless=new"]),
@@ -261,7 +262,7 @@ class LocalProvider:
     def _headed(self, request: CreateRequest) -> bool:
         return bool(self._option(request, "headed"))
 
-    def _arguments(self, request: CreateRequest) -> list[str]:
+    def _arguments(self, request: CreateRequest) -> builtins.list[str]:
         profile, given = (source.get("args", ()) for source in (self._settings.options, request.options))
         return [str(item) for source in (profile, given) if isinstance(source, (list, tuple)) for item in source]
 
@@ -269,10 +270,12 @@ class LocalProvider:
         given = self._option(request, "executable")
         if given is None:
             return find_executable(self._settings.environment)
-        path = shutil.which(os.path.expanduser(str(given)), path=self._settings.environment.get("PATH"))
+        path = shutil.which(Path(str(given)).expanduser(), path=self._settings.environment.get("PATH"))
         if path is None:
             raise UsageError(
-                f"--executable {str(given)[:200]!r} is no program that can be run", code="executable", hint="give the browser's own path"
+                f"--executable {str(given)[:200]!r} is no program that can be run",
+                code="executable",
+                hint="give the browser's own path",
             )
         return str(Path(path).absolute())
 
@@ -303,7 +306,7 @@ def _candidates(environment: Mapping[str, str]) -> Iterator[Path]:
 def _remove_unmarked(path: str, session_id: str) -> CloseAnswer:
     # A create that died before it wrote the marker leaves an empty folder; anything else is not ours to delete.
     try:
-        os.rmdir(path)
+        Path(path).rmdir()
     except OSError as error:
         raise FailedError(f"{path} does not bear the mark of bsess and is left alone", session=session_id) from error
     return CloseAnswer(CloseState.GONE, reason="its create died before the browser was started")
@@ -419,5 +422,3 @@ def _other_login_users() -> bool:
 
 def _has_display(environment: Mapping[str, str]) -> bool:
     return bool(environment.get("DISPLAY") or environment.get("WAYLAND_DISPLAY"))
-
-

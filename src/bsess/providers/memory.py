@@ -27,8 +27,13 @@ if TYPE_CHECKING:
 _ID = re.compile(r"memory-[0-9]{6}", re.ASCII)
 
 
+# The accounts, by profile: what a server would hold. They end with the process.
+_ACCOUNTS: dict[str, dict[str, RemoteSession]] = {}
+_NUMBERS = count(1)
+
+
 class MemoryProvider:
-    """An account whose sessions live in a dict; each instance is an account of its own."""
+    """An account of this process; all providers of one profile share it, as clients of one server would."""
 
     name: ClassVar[str] = "memory"
     capabilities: ClassVar[frozenset[Capability]] = frozenset({Capability.TAG})
@@ -37,22 +42,23 @@ class MemoryProvider:
     def __init__(self, settings: ProviderSettings) -> None:
         self.base_url = "memory:"
         self.account = settings.profile
-        self._sessions: dict[str, RemoteSession] = {}
-        self._numbers = count(1)
+        self._sessions = _ACCOUNTS.setdefault(settings.profile, {})
 
     def validate(self, request: CreateRequest) -> None:
         """Refuse options: there are none."""
+        if request.region is not None:
+            raise UsageError("memory sessions have no region", hint="leave --region out")
         if request.options:
             raise UsageError(f"memory sessions have no option {next(iter(request.options))!r}")
 
-    def planned_id(self, request: CreateRequest) -> None:  # noqa: ARG002
+    def planned_id(self, request: CreateRequest) -> None:
         """Return None: the account numbers its sessions itself."""
 
     def create(self, request: CreateRequest) -> RemoteSession:
         """Make a session that ends with its ttl."""
         now = time.time()
         session = RemoteSession(
-            id=f"memory-{next(self._numbers):06}",
+            id=f"memory-{next(_NUMBERS):06}",
             status=Status.RUNNING,
             live=True,
             created_at=now,
@@ -68,7 +74,7 @@ class MemoryProvider:
     def list(self) -> Listing:
         """Return all sessions whose ttl has not passed."""
         now = time.time()
-        live = (session for session in self._sessions.values() if (session.expires_at or 0) > now)
+        live = (session for session in list(self._sessions.values()) if (session.expires_at or 0) > now)
         return Listing(sessions=tuple(live), settle_seconds=0.0)
 
     def get(self, session_id: str) -> RemoteSession | None:

@@ -130,7 +130,9 @@ def lock(context: Context) -> Iterator[None]:
         os.close(handle)
         if error.errno not in (errno.EWOULDBLOCK, errno.EACCES):
             raise
-        raise LockedError("another sweep of this ledger is at work", hint="it ends the same sessions; repeat later") from error
+        raise LockedError(
+            "another sweep of this ledger is at work", hint="it ends the same sessions; repeat later"
+        ) from error
     try:
         yield
     finally:

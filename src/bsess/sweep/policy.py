@@ -69,7 +69,7 @@ def protection(session: Session, protect: tuple[str, ...], now: float) -> str | 
     return next((f"protect {rule}" for rule in protect if _matches(session, rule)), None)
 
 
-def _decide(facts: Facts, rules: Rules, now: float) -> tuple[bool, str]:  # noqa: PLR0911  nine rules, nine returns
+def _decide(facts: Facts, rules: Rules, now: float) -> tuple[bool, str]:
     session = facts.session
     if not session.mine:
         return False, f"foreign: {session.owner}'s" if session.owner else "foreign: of unknown owner"
