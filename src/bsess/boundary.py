@@ -44,12 +44,13 @@ def run(arguments: list[str]) -> int:
 
 
 def _dispatch(invocation: Invocation, arguments: list[str]) -> int:
-    if invocation.environment.get("_BSESS_COMPLETE"):
-        from bsess import completion
-
-        return completion.answer(invocation.environment["_BSESS_COMPLETE"], arguments)
     from bsess import cli
 
+    shell = invocation.environment.get("_BSESS_COMPLETE")
+    if shell:
+        from bsess import completion
+
+        return completion.answer(shell, arguments, cli.candidates)
     return cli.main(invocation, arguments)
 
 

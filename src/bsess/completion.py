@@ -10,10 +10,13 @@ from __future__ import annotations
 
 import os
 import re
-import sqlite3
 import sys
+from typing import TYPE_CHECKING
 
 from bsess.errors import UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 SHELLS = ("bash", "zsh", "fish", "powershell")
 _HARMLESS = re.compile(r"--?[A-Za-z0-9][A-Za-z0-9-]*|[A-Za-z0-9][A-Za-z0-9._:/-]*", re.ASCII)
@@ -84,10 +87,8 @@ def script(shell: str) -> str:
     return _SCRIPTS[shell]
 
 
-def answer(shell: str, words: list[str]) -> int:
-    """Print the candidates for the last of `words`. Never fails: a TAB is no place for an error."""
-    from bsess.cli import candidates
-
+def answer(shell: str, words: list[str], candidates: Callable[[list[str], str], list[tuple[str, str | None]]]) -> int:
+    """Print what `candidates` has for the last of `words`. Never fails: a TAB is no place for an error."""
     incomplete = words[-1].strip("\"'") if words else ""
     lines = []
     for value, text in candidates(words[:-1], incomplete):
@@ -100,18 +101,9 @@ def answer(shell: str, words: list[str]) -> int:
 def session_ids(incomplete: str) -> list[str]:
     """Return the ids of open rows that begin so; nothing where the ledger cannot be read at once."""
     from bsess.config import state_dir
-    from bsess.ledger.sqlite import FILE
+    from bsess.ledger.sqlite import peek_ids
 
-    path = state_dir(os.environ).value / FILE
-    query = "SELECT COALESCE(id, key) FROM session WHERE state <> 'closed' ORDER BY created_at DESC LIMIT ?"
-    try:
-        connection = sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True, timeout=0.2)
-        try:
-            found = [str(row[0]) for row in connection.execute(query, (_MAX,))]
-        finally:
-            connection.close()
-    except sqlite3.Error:
-        return []
+    found = peek_ids(state_dir(os.environ).value, most=_MAX)
     return [name for name in found if name.startswith(incomplete) and _HARMLESS.fullmatch(name)]
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import os
-import secrets
 import socket
 import threading
 import time
@@ -54,6 +53,7 @@ class Context:
     until: float | None = None
     workers: int = 16
     _ledger: Ledger | None = None
+    _ledger_failed: bool = False
     _local: threading.local = field(default_factory=threading.local)
 
     def ledger(self) -> Ledger:
@@ -65,10 +65,13 @@ class Context:
         return self._ledger
 
     def ledger_or_none(self) -> Ledger | None:
-        """Return the ledger, or None with a warning where it cannot be used."""
+        """Return the ledger, or None where it cannot be used, with a warning at the first call."""
+        if self._ledger_failed:
+            return None
         try:
             return self.ledger()
         except LedgerError as error:
+            self._ledger_failed = True
             self.warn(f"{error.message}; going on without the ledger")
             return None
 
@@ -104,7 +107,7 @@ class Context:
 
 def new_key() -> str:
     """Return a new ledger id: 16 characters, 80 random bits."""
-    return "".join(secrets.choice(_KEY_ALPHABET) for _ in range(KEY_LENGTH))
+    return "".join(_KEY_ALPHABET[byte % len(_KEY_ALPHABET)] for byte in os.urandom(KEY_LENGTH))
 
 
 @functools.cache

@@ -84,6 +84,7 @@ class Invocation:
         finally:
             context.close()
         self.say(result.notes)
+        self.say(_remarks(result, renderer))
         self.say_problems(problem_lines(result.errors))
         return result.exit_code
 
@@ -192,6 +193,15 @@ def read_ids(names: Sequence[str]) -> tuple[list[str], list[str]]:
     except (OSError, ValueError, AttributeError) as error:
         raise FailedError(f"standard input cannot be read: {error}") from error
     return typed, [line.strip() for line in lines if line.strip()]
+
+
+def _remarks(result: Result, renderer: Renderer) -> list[str]:
+    """Return what a person at a terminal would wonder about."""
+    if not renderer.shows_tables or result.sessions is None:
+        return []
+    if not result.sessions:
+        return ["no sessions"]
+    return ["its connect URL: bsess list -o url --show-secrets"] if result.command == "create" else []
 
 
 def write_lines(stream: TextIO | None, lines: Sequence[str]) -> None:

@@ -64,6 +64,11 @@ class Renderer:
         self._now = now
         self._streamed = False
 
+    @property
+    def shows_tables(self) -> bool:
+        """Whether a person reads this."""
+        return self._format is Format.TABLE and is_terminal(self._stream)
+
     def emit(self, item: Session | Outcome) -> None:
         """Write one item at once, where the format is a stream of them."""
         if self._format is not Format.JSONL:
