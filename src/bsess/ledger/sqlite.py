@@ -80,7 +80,7 @@ MIGRATIONS = (
         claimed_at REAL,
         failure TEXT,
         connect_url TEXT
-    ) STRICT;
+    );
     CREATE INDEX session_open ON session (created_at) WHERE state <> 'closed';
     CREATE INDEX session_id ON session (id);
     CREATE TABLE event (
@@ -95,7 +95,7 @@ MIGRATIONS = (
         run TEXT,
         outcome TEXT,
         reason TEXT
-    ) STRICT;
+    );
     CREATE INDEX event_at ON event (at);
     """,
 )
@@ -462,7 +462,7 @@ def _row(values: tuple[object, ...]) -> Row:
     fields["labels"] = json.loads(str(fields["labels"]))
     for name in ("creator", "owner_process", "claim"):
         fields[name] = _unpack(fields[name])
-    return Row(**fields)  # type: ignore[arg-type]  # the columns are the fields, and STRICT holds their types
+    return Row(**fields)  # type: ignore[arg-type]  # the columns are the fields
 
 
 def _pack(process: Process | None) -> str | None:

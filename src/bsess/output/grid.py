@@ -12,13 +12,13 @@ from bsess.output.text import clean, moment
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-    from bsess.model import Decision, Outcome, Result, Session
+    from bsess.model import Decision, Event, Outcome, Result, Session
     from bsess.output.records import View
 
 
 @dataclass(frozen=True, slots=True)
 class Grid:
-    """A table: its headers and its rows; `ids` are the columns that may never be cut."""
+    """A table: its headers and its rows."""
 
     headers: tuple[str, ...]
     rows: tuple[tuple[str, ...], ...]
@@ -54,22 +54,7 @@ def grids(result: Result, view: View) -> list[Grid]:
     if result.outcomes:
         found.append(_outcomes(result.outcomes))
     if result.events is not None:
-        found.append(
-            Grid(
-                ("TIME", "EVENT", "ID", "PROFILE", "OUTCOME", "REASON"),
-                tuple(
-                    (
-                        moment(item.at),
-                        item.event,
-                        clean(item.id or ""),
-                        item.profile,
-                        item.outcome or "",
-                        clean(item.reason or ""),
-                    )
-                    for item in result.events
-                ),
-            )
-        )
+        found.append(_events(result.events))
     if result.settings is not None:
         rows = tuple((item.key, clean(item.value), item.source) for item in result.settings)
         found.append(Grid(("KEY", "VALUE", "SOURCE"), rows))
@@ -103,6 +88,21 @@ def _sessions(items: Sequence[Session], view: View) -> Grid:
 def _outcomes(items: Sequence[Outcome]) -> Grid:
     rows = tuple((clean(item.id), item.profile, item.outcome.value, clean(item.reason or "")) for item in items)
     return Grid(("ID", "PROFILE", "OUTCOME", "REASON"), rows)
+
+
+def _events(items: Sequence[Event]) -> Grid:
+    rows = tuple((_short(item.at), item.event, clean(item.id or ""), item.profile, _why(item)) for item in items)
+    return Grid(("TIME", "EVENT", "ID", "PROFILE", "REASON"), rows)
+
+
+def _short(seconds: float) -> str:
+    # Without the year: at 80 columns a provider's long id leaves no room for it.
+    return moment(seconds)[5:].replace("T", " ")
+
+
+def _why(item: Event) -> str:
+    said = "" if item.outcome in (None, item.event, "closed") else f"{item.outcome}: "
+    return clean(said + (item.reason or "")).removesuffix(": ")
 
 
 def label_text(labels: Mapping[str, str]) -> str:

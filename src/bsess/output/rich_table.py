@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, TextIO
 
-from rich.box import SIMPLE_HEAD
 from rich.console import Console, Group
 from rich.live import Live
 from rich.table import Table
@@ -15,6 +14,9 @@ if TYPE_CHECKING:
 
     from bsess.output.grid import Grid
 
+# What stays in one piece, an id above all; everything else is folded where the terminal is too narrow.
+_WHOLE = frozenset({"ID", "TIME", "EVENT", "STATUS", "AGE", "ENDS IN", "DECISION"})
+_WHOLE_MAX = 40
 _STYLES = {
     "end": "red",
     "failed": "red",
@@ -59,11 +61,10 @@ def _console(stream: TextIO, *, colour: bool) -> Console:
 
 
 def _table(grid: Grid) -> Table:
-    table = Table(box=SIMPLE_HEAD, pad_edge=False, show_edge=False, header_style="bold")
+    table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, header_style="bold")
     for index, header in enumerate(grid.headers):
-        # Only the last column and the labels give way; an id is copied by hand.
-        gives_way = header in ("REASON", "LABELS", "VALUE", "SOURCE", "RUN", "OWNER")
-        table.add_column(header, overflow="fold", no_wrap=not gives_way and index > 0, min_width=4)
+        width = max(len(line[index]) for line in (grid.headers, *grid.rows))
+        table.add_column(header, overflow="fold", no_wrap=header in _WHOLE and width <= _WHOLE_MAX)
     for row in grid.rows:
         table.add_row(*(Text(cell, style=_STYLES.get(cell, "")) for cell in row))
     return table
