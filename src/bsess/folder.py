@@ -9,6 +9,8 @@ import os
 import time
 
 MARKER = "session.json"
+# Written under this name and renamed, so that a marker is whole or not there.
+NEW_MARKER = "session.json.new"
 BROWSER = "browser.json"
 LOG = "browser.log"
 DATA = "data"

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from bsess import verdict
 from bsess.context import Context, liveness
-from bsess.errors import BsessError
+from bsess.errors import BsessError, ExitCode
 from bsess.ledger import Row, RowState
 from bsess.model import Event, Liveness, Problem, Session, Status
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
     from bsess.config import Profile
     from bsess.providers.base import Listing, Provider, RemoteSession
@@ -37,33 +39,56 @@ class Ended:
 
 @dataclass(frozen=True, slots=True)
 class Inventory:
-    """One look at all accounts in scope; `problems` are those that could not be looked at, with their exit codes."""
+    """One look at all accounts in scope; `failures` are those that could not be looked at, with their exit codes."""
 
     known: tuple[Known, ...]
     ended: tuple[Ended, ...] = ()
-    problems: tuple[tuple[Problem, int], ...] = ()
+    failures: tuple[tuple[Problem, int], ...] = ()
+    looked_at: int = 0
+
+    @property
+    def problems(self) -> tuple[Problem, ...]:
+        """What to tell of the accounts that could not be looked at."""
+        return tuple(problem for problem, _ in self.failures)
+
+    @property
+    def exit_code(self) -> int:
+        """0 if all could be looked at, PARTIAL if some, and the failures' own code if none."""
+        codes = [code for _, code in self.failures]
+        if not codes:
+            return ExitCode.OK
+        return ExitCode.PARTIAL if self.looked_at else verdict.of_failures(codes)
 
 
 def look(context: Context, names: Sequence[str] = ()) -> Inventory:
     """List the named profiles, or all configured ones and every one with open rows, and join them with the ledger."""
     rows = context.ledger().open_rows()
-    profiles, problems = _scope(context, names, rows)
+    profiles = [context.config.profile(name) for name in names] or list(context.config.profiles.values())
+    failures: list[tuple[Problem, int]] = []
     known: list[Known] = []
     ended: list[Ended] = []
-    for group in _accounts(context, profiles, problems):
+    looked_at = 0
+    groups = _accounts(context, profiles, failures)
+    for group in groups:
         provider = context.provider(group[0])
         own = [row for row in rows if _same_account(row, provider)]
+        rows = [row for row in rows if not _same_account(row, provider)]
         began = context.now()
         try:
             listing = provider.list()
         except BsessError as error:
-            problems.append((problem(error, profile=group[0].name), error.exit_code))
+            failures.append((problem(error, profile=group[0].name), error.exit_code))
             known.extend(_known_by_row(context, row, group) for row in own)
             continue
+        looked_at += 1
         joined, gone = _join(context, group, listing, own, began)
         known.extend(joined)
         ended.extend(gone)
-    return Inventory(tuple(known), tuple(ended), tuple(problems))
+    if not names:
+        loaded = {profile.name for group in groups for profile in group}
+        unloaded = {profile.name for profile in profiles} - loaded
+        failures.extend(_unreachable(row for row in rows if row.profile not in unloaded))
+    return Inventory(tuple(known), tuple(ended), tuple(failures), looked_at)
 
 
 def reconcile(context: Context, ended: Iterable[Ended]) -> list[Ended]:
@@ -102,7 +127,7 @@ def known_session(
     labels = {**(remote.labels if remote else {}), **(row.labels if row else {})}
     session = Session(
         id=remote.id if remote else (row.shown_id if row else session_id or ""),
-        profile=row.profile if row else profile.name,
+        profile=profile.name,
         provider=profile.provider,
         status=_status(row, remote),
         live=remote.live if remote else True,
@@ -124,27 +149,13 @@ def problem(error: BsessError, *, profile: str | None = None) -> Problem:
     return Problem(code=error.code, message=message, hint=error.hint, session=error.session)
 
 
-def _scope(
-    context: Context, names: Sequence[str], rows: Sequence[Row]
-) -> tuple[list[Profile], list[tuple[Problem, int]]]:
-    config = context.config
-    if names:
-        return [config.profile(name) for name in names], []
-    profiles = list(config.profiles.values())
-    problems = []
-    for name in sorted({row.profile for row in rows} - set(config.profiles)):
-        count = sum(row.profile == name for row in rows)
-        problems.append(
-            (
-                Problem(
-                    code="profile_unknown",
-                    message=f"profile {name}: not configured, but {count} open sessions of it are in the ledger",
-                    hint=f"put profiles.{name} back into the config file",
-                ),
-                2,
-            )
-        )
-    return profiles, problems
+def _unreachable(rows: Iterable[Row]) -> Iterator[tuple[Problem, int]]:
+    """Report open rows of accounts that no profile leads to: their sessions may live, and nobody here can tell."""
+    counts = Counter(row.profile for row in rows)
+    for name, count in sorted(counts.items()):
+        sessions = "one open session" if count == 1 else f"{count} open sessions"
+        message = f"profile {name}: {sessions} of it in the ledger, but no configured profile leads to its account"
+        yield Problem("profile_unknown", message, f"put profiles.{name} back into the config file"), ExitCode.USAGE
 
 
 def _accounts(

@@ -16,23 +16,19 @@ if TYPE_CHECKING:
 _ORDER = (ExitCode.UNREACHABLE, ExitCode.AUTH, ExitCode.QUOTA, ExitCode.FAILED)
 
 
-def of_outcomes(
-    outcomes: Sequence[Outcome], *, other_failures: Iterable[int] = (), ignore_not_found: bool = False
-) -> int:
+def of_outcomes(outcomes: Sequence[Outcome], *, looking: int = ExitCode.OK, ignore_not_found: bool = False) -> int:
     """Return 0, the failures' common code, or PARTIAL where some succeeded.
 
-    `other_failures` are the codes of profiles that could not be looked at: beside any answer at all they make the
-    command partial.
+    `looking` is the code of the look that chose them: where that was not whole, no success is either.
     """
     codes = [
         ExitCode.OK if ignore_not_found and outcome.outcome is OutcomeKind.NOT_FOUND else outcome.exit_code
         for outcome in outcomes
     ]
     failures = [code for code in codes if code]
-    others = list(other_failures)
-    if not failures and not others:
-        return ExitCode.OK
-    if others or len(failures) < len(codes):
+    if not failures:
+        return ExitCode.PARTIAL if looking and codes else looking
+    if looking == ExitCode.PARTIAL or len(failures) < len(codes):
         return ExitCode.PARTIAL
     return of_failures(failures)
 

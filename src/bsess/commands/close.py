@@ -98,7 +98,6 @@ def _close_selected(context: Context, options: CloseOptions) -> Result:
     decisions = [
         Decision(k.session.id, k.session.profile, k.session.provider, end=True, reason=_why(options)) for k in chosen
     ]
-    problems = tuple(problem for problem, _ in found.problems)
     if options.dry_run:
         return _planned(decisions, spared)
     if decisions and not context.confirm(decisions):
@@ -111,10 +110,10 @@ def _close_selected(context: Context, options: CloseOptions) -> Result:
     inventory.reconcile(context, found.ended)
     return Result(
         "close",
-        exit_code=verdict.of_outcomes(outcomes, other_failures=[code for _, code in found.problems]),
+        exit_code=verdict.of_outcomes(outcomes, looking=found.exit_code),
         outcomes=tuple(outcomes),
-        errors=problems + verdict.problems_of(outcomes),
-        list_errors=problems,
+        errors=found.problems + verdict.problems_of(outcomes),
+        list_errors=found.problems,
     )
 
 

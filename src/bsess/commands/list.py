@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from bsess import inventory, verdict
-from bsess.errors import ExitCode, LedgerError, UsageError
-from bsess.model import Problem, Result, Status
+from bsess import inventory
+from bsess.errors import LedgerError, UsageError
+from bsess.model import Result, Status
 from bsess.sweep.execution import facts
 from bsess.sweep.policy import Rules, decide
 
@@ -45,15 +45,12 @@ def list_sessions(context: Context, options: ListOptions) -> Result:
     shown.sort(key=lambda known: known.session.created_at or 0.0)
     for known in shown:
         context.emit(known.session)
-    codes = [code for _, code in found.problems]
-    looked_at_none = bool(codes) and not found.known and len(codes) >= len(options.profiles or context.config.profiles)
-    problems: tuple[Problem, ...] = tuple(problem for problem, _ in found.problems)
     return Result(
         "list",
-        exit_code=verdict.of_failures(codes) if looked_at_none else (ExitCode.PARTIAL if codes else ExitCode.OK),
+        exit_code=found.exit_code,
         sessions=tuple(known.session for known in shown),
-        list_errors=problems,
-        errors=problems,
+        list_errors=found.problems,
+        errors=found.problems,
         notes=tuple(_notes(context, found.known, found.ended)),
     )
 

@@ -70,12 +70,11 @@ def _rules(context: Context, options: SweepOptions) -> Rules:
 
 
 def _result(selection: Selection, outcomes: Sequence[Outcome], *, dry_run: bool = False) -> Result:
-    problems = tuple(problem for problem, _ in selection.inventory.problems)
-    codes = [code for _, code in selection.inventory.problems]
+    problems = selection.inventory.problems
     decisions = tuple(decision for _, decision in selection.decided)
     return Result(
         "sweep",
-        exit_code=verdict.of_outcomes(outcomes, other_failures=codes),
+        exit_code=verdict.of_outcomes(outcomes, looking=selection.inventory.exit_code),
         outcomes=tuple(outcomes),
         decisions=decisions,
         summary=execution.summary(outcomes),

@@ -304,8 +304,10 @@ def _candidates(environment: Mapping[str, str]) -> Iterator[Path]:
 
 
 def _remove_unmarked(path: str, session_id: str) -> CloseAnswer:
-    # A create that died before it wrote the marker leaves an empty folder; anything else is not ours to delete.
+    # A create that died before its marker stood leaves no more than that; anything else is not ours to delete.
     try:
+        if os.listdir(path) == [files.NEW_MARKER]:  # noqa: PTH208  compared as a whole
+            (Path(path) / files.NEW_MARKER).unlink()
         Path(path).rmdir()
     except OSError as error:
         raise FailedError(f"{path} does not bear the mark of bsess and is left alone", session=session_id) from error
@@ -345,9 +347,11 @@ def _write_marker(path: Path, request: CreateRequest, created_at: float) -> None
         "creator_start": process.start_time(os.getpid()),
         "boot": process.boot_id(),
     }
-    handle = os.open(path / files.MARKER, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    new = path / files.NEW_MARKER
+    handle = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
     with os.fdopen(handle, "w", encoding="utf-8") as file:
         json.dump(marker, file)
+    new.rename(path / files.MARKER)
 
 
 def _read(path: Path) -> dict[str, object]:

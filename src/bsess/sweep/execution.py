@@ -80,7 +80,7 @@ def facts(context: Context, known: Known) -> Facts:
 
 def act(context: Context, selection: Selection) -> list[Outcome]:
     """Clear the rows of what is gone, end what was selected, and wait until each is seen gone."""
-    reasons = {known.session.id: decision.reason for known, decision in selection.to_end}
+    reasons = {(decision.profile, decision.id): decision.reason for _, decision in selection.to_end}
     cleared = inventory.reconcile(context, selection.inventory.ended)
     outcomes = [
         Outcome(
@@ -98,13 +98,13 @@ def act(context: Context, selection: Selection) -> list[Outcome]:
     targets = [Target(known.session.id, known.profile, known.row) for known, _ in selection.to_end]
 
     def manner(target: Target) -> Manner:
-        return Manner(force=True, wait=WAIT_SECONDS, event="swept", reason=reasons[target.id])
+        return Manner(force=True, wait=WAIT_SECONDS, event="swept", reason=reasons[target.profile.name, target.id])
 
-    def tell(outcome: Outcome) -> None:
-        context.emit(replace(outcome, reason=outcome.reason or reasons[outcome.id]))
+    def with_reason(outcome: Outcome) -> Outcome:
+        return replace(outcome, reason=outcome.reason or reasons[outcome.profile, outcome.id])
 
-    ended = close_all(context, targets, manner, tell)
-    return outcomes + [replace(item, reason=item.reason or reasons[item.id]) for item in ended]
+    ended = close_all(context, targets, manner, lambda outcome: context.emit(with_reason(outcome)))
+    return outcomes + [with_reason(outcome) for outcome in ended]
 
 
 def summary(outcomes: Sequence[Outcome]) -> dict[str, int]:
