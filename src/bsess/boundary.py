@@ -23,14 +23,17 @@ def run(arguments: list[str]) -> int:
         name = signal.Signals(stopped.signum).name
         problem = BsessError(f"stopped by {name}", code="stopped")
         return _fail(invocation, arguments, problem, 128 + stopped.signum)
-    except BrokenPipeError:
-        _drop_stdout()
-        return ExitCode.OK
     except ResultUntold as error:
         _drop_stdout()
+        if error.reader_gone is not None:
+            return error.reader_gone
         return _fail(invocation, [], error, error.exit_code)
     except BsessError as error:
         return _fail(invocation, arguments, error, error.exit_code)
+    except SystemExit as leaving:
+        # Typer leaves so where the reader of its help is gone.
+        _drop_stdout()
+        return leaving.code if isinstance(leaving.code, int) else ExitCode.FAILED
     except Exception as error:
         if "--debug" in arguments:
             raise

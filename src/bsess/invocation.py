@@ -42,9 +42,13 @@ class Flags:
 
 
 class ResultUntold(BsessError):  # noqa: N818  it is the result that is untold
-    """Standard output took no result: closed, full or broken."""
+    """Standard output took no result: closed, full or broken.
+
+    `reader_gone` is the command's exit code where whoever read it has had enough; that is no failure.
+    """
 
     default_code = "stdout"
+    reader_gone: int | None = None
 
 
 @dataclass(slots=True)
@@ -74,13 +78,7 @@ class Invocation:
             try:
                 renderer.render(result)
             except (OSError, AttributeError) as error:
-                if if_untold is not None:
-                    if_untold(context, result)
-                if isinstance(error, BrokenPipeError):
-                    raise
-                raise ResultUntold(
-                    f"standard output takes nothing: {getattr(error, 'strerror', None) or 'it is closed'}"
-                ) from error
+                raise _untold(context, result, error, if_untold) from error
         finally:
             context.close()
         self.say(result.notes)
@@ -193,6 +191,19 @@ def read_ids(names: Sequence[str]) -> tuple[list[str], list[str]]:
     except (OSError, ValueError, AttributeError) as error:
         raise FailedError(f"standard input cannot be read: {error}") from error
     return typed, [line.strip() for line in lines if line.strip()]
+
+
+def _untold(
+    context: Context, result: Result, error: Exception, if_untold: Callable[[Context, Result], None] | None
+) -> ResultUntold:
+    why = getattr(error, "strerror", None) or "it is closed"
+    if if_untold is not None:
+        if_untold(context, result)
+        return ResultUntold(f"standard output takes nothing ({why}): what was made is closed again")
+    untold = ResultUntold(f"standard output takes nothing: {why}")
+    if isinstance(error, BrokenPipeError):
+        untold.reader_gone = result.exit_code
+    return untold
 
 
 def _remarks(result: Result, renderer: Renderer) -> list[str]:

@@ -14,7 +14,7 @@ from bsess.context import Context, identify, new_key, this_process
 from bsess.errors import BsessError, ExitCode, UnreachableError, UsageError
 from bsess.ledger import Row, RowState
 from bsess.model import LABEL_KEEP_UNTIL, Owner, Process, Result, Session
-from bsess.providers.base import CreateRequest
+from bsess.providers.base import CloseTarget, CreateRequest
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -105,6 +105,7 @@ class Maker:
         provider.validate(self._request(new_key()))
         context.ledger()  # no ledger, no create
         self._under_way: dict[str, Row] = {}
+        self._stopped = False
         self._lock = threading.Lock()
 
     def make(self) -> Made:
@@ -117,24 +118,24 @@ class Maker:
             self._under_way[row.key] = row
         context.ledger().intend(row)
         try:
+            if self._stopped:
+                raise BsessError("stopped before it was asked for", code="stopped")  # noqa: TRY301  recorded below
             remote = provider.create(request)
         except BsessError as error:
             self._record_failure(row, error)
             raise
         return self._opened(row, remote)
 
-    def release(self) -> None:
-        """Forget what was made: from now on a signal ends none of it."""
-        with self._lock:
-            self._under_way.clear()
-
     def end_all(self) -> None:
-        """End all that was made or is being made, forced and without waiting for proof."""
+        """End all that was made or is being made, forced and without waiting for proof; make nothing more."""
+        self._stopped = True
         with self._lock:
             rows = list(self._under_way.values())
         for row in rows:
-            target = Target(row.shown_id, self._profile, self._context.ledger().get(row.key) or row)
-            close_one(self._context, target, Manner(force=True, reason="its maker was stopped by a signal"))
+            current = self._context.ledger().get(row.key)
+            if current is not None and current.state is not RowState.CLOSED:
+                target = Target(row.shown_id, self._profile, current)
+                close_one(self._context, target, Manner(force=True, reason="its maker was stopped by a signal"))
 
     def closing_when_stopped(self) -> _ClosingWhenStopped:
         """Return a context manager that ends all of it if the block is left by a signal."""
@@ -188,6 +189,8 @@ class Maker:
         )
         opened = context.ledger().change(wanted, event=inventory.event(context, wanted, "created"))
         if opened is None:
+            # Whoever ended it may have found nothing yet: its browser came after.
+            context.provider(self._profile).close(CloseTarget(remote.id, force=True))
             raise BsessError(f"{remote.id}: another process ended it while it was made", code="ended_meanwhile")
         with self._lock:
             self._under_way[row.key] = opened

@@ -141,7 +141,8 @@ class SqliteLedger:
         self._lock = threading.Lock()
         prepare_folder(folder)
         with self._failing():
-            if not self._path.exists():
+            # lexists: a link whose disk is not mounted is no reason for a new ledger.
+            if not os.path.lexists(self._path):
                 _create(folder, self._path)
             self._check_file()
             self._connection = _connect(self._path)
@@ -154,10 +155,10 @@ class SqliteLedger:
 
     def intend(self, row: Row) -> None:
         """Record a create about to be sent; synced to disk when this returns."""
-        with self._failing():
+        with self._failing(), self._lock:
             self._connection.execute("PRAGMA synchronous = FULL")
             try:
-                with self._transaction():
+                with self._begun():
                     self._connection.execute(_INSERT, _values(row))
             finally:
                 self._connection.execute("PRAGMA synchronous = NORMAL")
@@ -239,14 +240,18 @@ class SqliteLedger:
 
     @contextmanager
     def _transaction(self) -> Iterator[None]:
-        with self._lock:
-            self._connection.execute("BEGIN IMMEDIATE")
-            try:
-                yield
-            except BaseException:
-                self._connection.execute("ROLLBACK")
-                raise
-            self._connection.execute("COMMIT")
+        with self._lock, self._begun():
+            yield
+
+    @contextmanager
+    def _begun(self) -> Iterator[None]:
+        self._connection.execute("BEGIN IMMEDIATE")
+        try:
+            yield
+        except BaseException:
+            self._connection.execute("ROLLBACK")
+            raise
+        self._connection.execute("COMMIT")
 
     def _check_file(self) -> None:
         status = self._path.lstat()
@@ -347,7 +352,7 @@ def _check_folder(folder: Path) -> None:
 
 def _create(folder: Path, path: Path) -> None:
     with _creation_lock(folder):
-        if path.exists():
+        if os.path.lexists(path):
             return
         new = folder / f"{FILE}.new"
         new.unlink(missing_ok=True)

@@ -63,6 +63,7 @@ class Renderer:
         self._show_secrets = show_secrets
         self._now = now
         self._streamed = False
+        self._untold: Exception | None = None
 
     @property
     def shows_tables(self) -> bool:
@@ -74,11 +75,19 @@ class Renderer:
         if self._format is not Format.JSONL:
             return
         self._streamed = True
-        self._write_json_lines([self._record(item)])
-        self._stream.flush()
+        if self._untold is not None:
+            return
+        try:
+            self._write_json_lines([self._record(item)])
+            self._stream.flush()
+        except (OSError, AttributeError) as error:
+            # What cannot be told must not change what is done: raised once the command is through.
+            self._untold = error
 
     def render(self, result: Result) -> None:
-        """Write a result."""
+        """Write a result. Raises OSError or AttributeError where standard output takes it not, or took no item."""
+        if self._untold is not None:
+            raise self._untold
         view = View(now=self._now(), show_secrets=self._show_secrets)
         if self._format is Format.JSON:
             import json
