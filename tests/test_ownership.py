@@ -447,3 +447,16 @@ def test_of_a_close_and_a_sweep_at_once_one_acts(world, account):
         process.communicate()
     assert codes == [0, 0]
     assert len([call for call in account.calls if call.startswith("close")]) == 1
+
+
+@pytest.mark.parametrize("limited_by", ["flag", "config"])
+def test_over_the_limit_nothing_is_ended(world, account, limited_by):
+    for index in range(3):
+        account.put(f"filed-0000000{index}", owner="me", expires_at=time.time() - 10)
+    if limited_by == "config":
+        world.config.write_text(world.config.read_text() + "[sweep]\nmax_close = 2\n")
+    arguments = ["--max-close", "2"] if limited_by == "flag" else []
+    assert world.run("sweep", "--yes", *arguments).code == 7
+    assert len(account.sessions) == 3
+    assert world.run("sweep", "--yes", "--max-close", "3").code == 0
+    assert account.sessions == {}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import signal
 import sys
@@ -16,7 +17,11 @@ REPORT = "the project's issue tracker"
 def run(arguments: list[str]) -> int:
     """Run the command line and return the exit code."""
     invocation = Invocation(environment())
-    invocation.command = next((word for word in arguments if not word.startswith("-")), "")
+    for stream in (sys.stdout, sys.stderr):
+        # An encoding without a letter of a label is no reason to lose the answer.
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+    invocation.command = _command(arguments)
     try:
         return _dispatch(invocation, arguments)
     except Stopped as stopped:
@@ -44,6 +49,13 @@ def run(arguments: list[str]) -> int:
             hint=f"report it at {REPORT}, with what --debug prints",
         )
         return _fail(invocation, arguments, problem, ExitCode.BUG)
+
+
+def _command(arguments: list[str]) -> str:
+    # Only for a document about a failure before any command was parsed.
+    before = ["", *arguments]
+    words = (word for word, last in zip(arguments, before, strict=False) if last not in ("-o", "--output"))
+    return next((word for word in words if not word.startswith("-")), "")
 
 
 def _dispatch(invocation: Invocation, arguments: list[str]) -> int:

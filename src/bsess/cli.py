@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Optional
 import typer
 
 from bsess import config, durations
-from bsess.errors import UsageError
-from bsess.invocation import SWEEP_DEADLINE_SECONDS, Flags, Invocation, read_ids
+from bsess.errors import BsessError, UsageError
+from bsess.invocation import SWEEP_DEADLINE_SECONDS, Flags, Invocation, ResultUntold, read_ids
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -181,6 +181,8 @@ def create(
     """
     from bsess.commands.create import CreateOptions, create, undo
 
+    if count > 1 and invocation.output_format() == "env":
+        raise UsageError("-o env takes one session", hint="-o json or -o url takes many")
     options = CreateOptions(
         profile=profile,
         region=region,
@@ -312,6 +314,9 @@ def sweep(
         list[str],
         typer.Option("--protect", metavar="RULE", help="label:KEY, label:KEY=VALUE or id:PREFIX.", show_default=False),
     ] = [],
+    max_close: Annotated[
+        Optional[int], typer.Option("--max-close", min=0, metavar="N", help="End nothing where more than N would end.")
+    ] = None,
     dry_run: DryRun = False,
 ) -> int:
     """End what is mine and orphaned, and nothing else; each with its reason.
@@ -332,6 +337,7 @@ def sweep(
         older_than=_duration(older_than, "--older-than"),
         min_age=_duration(min_age, "--min-age"),
         protect=protect,
+        max_close=max_close,
         dry_run=dry_run,
     )
     return invocation.run("sweep", lambda context: sweep(context, options), deadline=SWEEP_DEADLINE_SECONDS)
@@ -364,7 +370,7 @@ def run(
       bsess run --ttl 10m --label job=42 -- npm test
     """
     from bsess.commands.create import CreateOptions
-    from bsess.commands.run import RunOptions, run
+    from bsess.commands.run import CREATE_FAILED, RunOptions, run
 
     invocation.command = "run"
     options = RunOptions(
@@ -381,6 +387,11 @@ def run(
     context = invocation.context(config.load(invocation.environment), deadline=None)
     try:
         return run(context, options)
+    except UsageError:
+        raise
+    except BsessError as error:
+        invocation.fail(error)
+        return CREATE_FAILED
     finally:
         context.close()
 
@@ -445,7 +456,7 @@ def history(
 
 @_command(app, "completion", ("quiet",))
 def completion(
-    invocation: Invocation,  # noqa: ARG001  it concerns no session
+    invocation: Invocation,
     shell: Annotated[str, typer.Argument(metavar="bash|zsh|fish|powershell", show_default=False)],
 ) -> int:
     """Print the completion script of a shell.
@@ -456,8 +467,7 @@ def completion(
     """
     from bsess.completion import script
 
-    typer.echo(script(shell), nl=False)
-    return 0
+    return invocation.tell(script(shell))
 
 
 @_command(config_app, "show", _ALWAYS)
@@ -508,8 +518,10 @@ def main(invocation: Invocation, arguments: list[str]) -> int:
         code = command.main(args=arguments or ["--help"], prog_name="bsess", standalone_mode=False, obj=invocation)
     except typer.TyperException as error:
         raise UsageError(_one_line(error), hint=_hint(error)) from error
-    except typer.Abort:
-        return 1
+    except OSError as error:
+        if _wants_help(arguments):
+            raise ResultUntold.by(error) from error
+        raise
     if not arguments:
         return UsageError.exit_code
     return int(code or 0)
@@ -523,7 +535,17 @@ def candidates(words: list[str], incomplete: str) -> list[tuple[str, str | None]
     return [(str(item.value), item.help) for item in completer.get_completions(words, incomplete)]
 
 
+def _wants_help(arguments: list[str]) -> bool:
+    return not arguments or bool({"-h", "--help"} & set(arguments))
+
+
 def _one_line(error: typer.TyperException) -> str:
+    option, known = getattr(error, "option_name", None), getattr(error, "possibilities", None)
+    if option and known:
+        from difflib import get_close_matches
+
+        nearest = get_close_matches(option, known, n=1, cutoff=0.0)[0]
+        return f"No such option: {option}. Did you mean {nearest}?"
     return " ".join(error.format_message().split()).rstrip(".")
 
 
@@ -534,7 +556,8 @@ def _hint(error: typer.TyperException) -> str:
 
 
 def _duration(text: str | None, name: str) -> float | None:
-    return None if text is None else durations.parse(text, name=name)
+    zero = name in ("--older-than", "--min-age", "--grace")
+    return None if text is None else durations.parse(text, name=name, zero=zero)
 
 
 def _run(invocation: Invocation, *, this: bool, named: str | None) -> str | None:

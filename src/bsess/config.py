@@ -256,9 +256,11 @@ def _with_executable(profile: Profile, path: str) -> Profile:
 
 def _shown(key: str, value: object) -> str:
     if key == "url":
-        # user:password@ in a URL is a secret; the rest says where it leads.
+        # user:password@ and ?token= in a URL are secrets; the rest says where it leads.
         head, slashes, rest = str(value).partition("//")
-        return head + slashes + ("***@" + rest.rpartition("@")[2] if "@" in rest else rest)
+        rest = "***@" + rest.rpartition("@")[2] if "@" in rest else rest
+        where, question, _ = rest.partition("?")
+        return head + slashes + where + (question and "?***")
     return str(value)
 
 
@@ -322,7 +324,9 @@ def _default(environment: Mapping[str, str], document: Mapping[str, object], fil
 
 def _min_age(sweep: Mapping[str, object], file: str) -> Setting[float]:
     if "min_age" in sweep:
-        return Setting(durations.parse(str(sweep["min_age"]), name=f"{file} sweep.min_age"), f"{file} sweep.min_age")
+        return Setting(
+            durations.parse(str(sweep["min_age"]), name=f"{file} sweep.min_age", zero=True), f"{file} sweep.min_age"
+        )
     return Setting(60.0, "default")
 
 

@@ -10,12 +10,18 @@ _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 _PATTERN = re.compile(r"([0-9]{1,9}(?:\.[0-9]{1,3})?)([smhd])", re.ASCII)
 
 
-def parse(text: str, *, name: str) -> float:
-    """Return the seconds that `text` names; `name` is the flag or key for the error. Raises UsageError."""
+def parse(text: str, *, name: str, zero: bool = False) -> float:
+    """Return the seconds that `text` names; none at all only with `zero`.
+
+    `name` is the flag or key for the error. Raises UsageError.
+    """
     match = _PATTERN.fullmatch(text.strip())
     if match is None:
         raise UsageError(f"{name}: {text[:40]!r} is not a duration", hint="write it with its unit: 90s, 15m, 2h or 1d")
-    return float(match[1]) * _UNITS[match[2]]
+    seconds = float(match[1]) * _UNITS[match[2]]
+    if not seconds and not zero:
+        raise UsageError(f"{name}: {text.strip()} is no time at all", hint="give it more: 90s, 15m, 2h or 1d")
+    return seconds
 
 
 def show(seconds: float) -> str:

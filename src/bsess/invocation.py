@@ -8,10 +8,10 @@ import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from bsess import config, durations
+from bsess import config, durations, inventory
 from bsess.context import Context
 from bsess.errors import BsessError, FailedError, UsageError
-from bsess.output import Renderer, grid, is_terminal, parse_format, problem_lines, show_tables
+from bsess.output import Format, Renderer, grid, is_terminal, parse_format, problem_lines, show_tables
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -49,6 +49,11 @@ class ResultUntold(BsessError):  # noqa: N818  it is the result that is untold
 
     default_code = "stdout"
     reader_gone: int | None = None
+
+    @classmethod
+    def by(cls, error: Exception) -> ResultUntold:
+        """Return the error for what writing to standard output raised."""
+        return cls(f"standard output takes nothing: {getattr(error, 'strerror', None) or 'it is closed'}")
 
 
 @dataclass(slots=True)
@@ -111,6 +116,28 @@ class Invocation:
             context.emit = emit
         return context
 
+    def output_format(self) -> Format:
+        """Return the format to answer in. Raises UsageError."""
+        asked = self.flags.output
+        if asked is None:
+            asked = self.environment.get("BSESS_OUTPUT") or None
+        return parse_format(asked, terminal=is_terminal(sys.stdout))
+
+    def tell(self, text: str) -> int:
+        """Write a text that is the command's whole result."""
+        try:
+            sys.stdout.write(text)
+            sys.stdout.flush()
+        except (OSError, AttributeError) as error:
+            untold = ResultUntold.by(error)
+            untold.reader_gone = 0 if isinstance(error, BrokenPipeError) else None
+            raise untold from error
+        return 0
+
+    def fail(self, error: BsessError) -> None:
+        """Print one error to standard error."""
+        self.say_problems(problem_lines([inventory.problem(error)]))
+
     def say(self, lines: Sequence[str]) -> None:
         """Print lines for people to standard error, unless they want it quiet."""
         if not self.flags.quiet:
@@ -146,9 +173,7 @@ class Invocation:
         return 0
 
     def _renderer(self, settings: Config, *, secrets_asked_for: bool) -> Renderer:
-        chosen = parse_format(
-            self.flags.output or self.environment.get("BSESS_OUTPUT"), terminal=is_terminal(sys.stdout)
-        )
+        chosen = self.output_format()
         return Renderer(
             chosen,
             stream=sys.stdout,
@@ -187,21 +212,25 @@ def read_ids(names: Sequence[str]) -> tuple[list[str], list[str]]:
         return typed, []
     try:
         data = sys.stdin.buffer.read()
-        lines = data.decode("utf-8").splitlines()
     except (OSError, ValueError, AttributeError) as error:
         raise FailedError(f"standard input cannot be read: {error}") from error
+    try:
+        lines = data.decode("utf-8").splitlines()
+    except UnicodeDecodeError as error:
+        raise UsageError(
+            f"standard input is not UTF-8 (byte {error.start}): these are no ids", code="id_invalid"
+        ) from error
     return typed, [line.strip() for line in lines if line.strip()]
 
 
 def _untold(
     context: Context, result: Result, error: Exception, if_untold: Callable[[Context, Result], None] | None
 ) -> ResultUntold:
-    why = getattr(error, "strerror", None) or "it is closed"
+    untold = ResultUntold.by(error)
     if if_untold is not None:
         if_untold(context, result)
-        return ResultUntold(f"standard output takes nothing ({why}): what was made is closed again")
-    untold = ResultUntold(f"standard output takes nothing: {why}")
-    if isinstance(error, BrokenPipeError):
+        untold.hint = "what was made is closed again, for nobody would know of it"
+    elif isinstance(error, BrokenPipeError):
         untold.reader_gone = result.exit_code
     return untold
 

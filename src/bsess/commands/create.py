@@ -98,7 +98,7 @@ class Maker:
         self._owner_process = owner_process
         self._lease = lease
         self._run = run or config.run.value
-        self._ttl = options.ttl or self._profile.ttl or default_ttl
+        self._ttl = next(ttl for ttl in (options.ttl, self._profile.ttl, default_ttl) if ttl is not None)
         self._region = options.region or self._profile.region
         provider = context.provider(self._profile)
         _check_ttl(self._ttl, provider)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from bsess import verdict
 from bsess.config import check_protect
-from bsess.errors import FailedError
+from bsess.errors import FailedError, LimitError
 from bsess.model import Result
 from bsess.sweep import execution
 from bsess.sweep.policy import Rules
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class SweepOptions:
-    """What to sweep. Ages are in seconds; `min_age` None takes the config's."""
+    """What to sweep. Ages are in seconds; `min_age` and `max_close` None take the config's."""
 
     profiles: Sequence[str] = ()
     labels: Mapping[str, str] = field(default_factory=dict)
@@ -31,6 +31,7 @@ class SweepOptions:
     older_than: float | None = None
     min_age: float | None = None
     protect: Sequence[str] = ()
+    max_close: int | None = None
     dry_run: bool = False
 
 
@@ -41,6 +42,7 @@ def sweep(context: Context, options: SweepOptions) -> Result:
         return _result(execution.select(context, rules), [], dry_run=True)
     selection = execution.select(context, rules)
     decisions = [decision for _, decision in selection.to_end]
+    _check_limit(context, options, len(decisions))
     if decisions and not context.confirm(decisions):
         raise FailedError("not confirmed: nothing was ended", code="declined")
     # The answer may have taken its time: looked at again, and only what was shown is ended.
@@ -50,6 +52,16 @@ def sweep(context: Context, options: SweepOptions) -> Result:
         kept = execution.only(again, shown)
         outcomes = execution.act(context, kept)
     return _result(kept, outcomes)
+
+
+def _check_limit(context: Context, options: SweepOptions, count: int) -> None:
+    limit = context.config.max_close.value if options.max_close is None else options.max_close
+    if limit is not None and count > limit:
+        raise LimitError(
+            f"{count} sessions would end, and the limit is {limit}: nothing was ended",
+            code="max_close",
+            hint="--dry-run shows them; a higher --max-close lets them end",
+        )
 
 
 def _rules(context: Context, options: SweepOptions) -> Rules:

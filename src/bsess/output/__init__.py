@@ -92,7 +92,7 @@ class Renderer:
         if self._format is Format.JSON:
             import json
 
-            json.dump(records.document(result, view), self._stream, ensure_ascii=False, indent=2)
+            json.dump(records.document(result, view), self._stream, indent=2)
             self._stream.write("\n")
         elif self._format is Format.JSONL:
             if not self._streamed:
@@ -128,7 +128,7 @@ class Renderer:
         import json
 
         for item in items:
-            self._stream.write(json.dumps(item, ensure_ascii=False) + "\n")
+            self._stream.write(json.dumps(item) + "\n")
 
     def _names(self, result: Result) -> Iterable[str]:
         items: Sequence[Session | Outcome | Decision] = (

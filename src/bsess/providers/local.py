@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 # within 0.03 s of a SIGTERM.
 GRACE_SECONDS = 3.0
 HOLDER_SECONDS = 0.5
-KILL_SECONDS = 2.0
+KILL_SECONDS = 10.0
 # What the holder may need beyond the browser's own time to start.
 ANSWER_SLACK_SECONDS = 10.0
 
@@ -113,7 +113,10 @@ class LocalProvider:
         path = self._root / request.key
         created_at = time.time()
         try:
-            path.mkdir(mode=0o700, parents=True)
+            # One by one: with `parents` the ones above get the umask's mode.
+            self._root.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            self._root.mkdir(mode=0o700, exist_ok=True)
+            path.mkdir(mode=0o700)
             _write_marker(path, request, created_at)
             (path / files.DATA).mkdir(mode=0o700)
             (path / files.TEMPORARY).mkdir(mode=0o700)
@@ -273,9 +276,9 @@ class LocalProvider:
         path = shutil.which(Path(str(given)).expanduser(), path=self._settings.environment.get("PATH"))
         if path is None:
             raise UsageError(
-                f"--executable {str(given)[:200]!r} is no program that can be run",
+                f"the browser {str(given)[:200]!r} is no program that can be run",
                 code="executable",
-                hint="give the browser's own path",
+                hint="correct --executable, BSESS_EXECUTABLE or the profile's executable",
             )
         return str(Path(path).absolute())
 
