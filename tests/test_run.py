@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from worlds import wait_for
+from worlds import World, wait_for
 
 PYTHON = sys.executable
 
@@ -347,16 +347,24 @@ def test_sigterm_to_bsess_on_a_terminal_reaches_the_command_once(world, counting
 
 
 @pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGHUP])
-def test_a_signal_to_the_whole_job_on_a_terminal_reaches_the_command_once(world, counting, signum):
+def test_a_signal_to_the_whole_job_on_a_terminal_ends_it_and_its_session(world, counting, signum):
     os.killpg(counting.process.pid, signum)  # as a shell does whose window is closed
     assert wait_for(counting.ended, 20)
-    assert (world.folder / "seen").read_text() == str(int(signum))
+    assert (world.folder / "seen").read_text().split()[0] == str(int(signum))
+    world.assert_nothing_left(within=1)
 
 
-def test_sigint_to_bsess_alone_on_a_terminal_reaches_the_command_once(world, counting):
-    counting.process.send_signal(signal.SIGINT)
-    assert wait_for(counting.ended, 10), "it never came"
-    assert (world.folder / "seen").read_text() == str(int(signal.SIGINT))
+def test_what_follows_in_a_pipeline_keeps_the_terminal(world):
+    # A pager reads its keys from the terminal while it shares our process group.
+    line = f"{world.program[0]} run -- echo from-the-command | {{ read key </dev/tty; cat; echo key=$key; }}"
+    opened = Terminal(World(world.folder, ["sh"], world.uid, world.variables), "-c", line)
+    try:
+        opened.press(b"q\n")
+        assert wait_for(opened.ended, 20), opened.shown
+        assert b"from-the-command" in opened.shown
+        assert b"key=q" in opened.shown
+    finally:
+        opened.leave()
 
 
 def test_the_command_reads_the_terminal(world, terminal):

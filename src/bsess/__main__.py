@@ -15,7 +15,7 @@ def main() -> None:
     """Run `bsess` on this process's arguments and end the process."""
     # A command is short: collecting while it imports costs more than all that it could free.
     gc.disable()
-    if sys.argv[1:] == ["--version"]:
+    if sys.argv[1:] == ["--version"] and "_BSESS_COMPLETE" not in os.environ:
         code = _print_version()
     else:
         _guard_standard_streams()

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Optional
 
 import typer
 
-from bsess import config, durations
+from bsess import __version__, config, durations
 from bsess.errors import BsessError, UsageError
 from bsess.invocation import SWEEP_DEADLINE_SECONDS, Flags, Invocation, ResultUntold, read_ids
 
@@ -34,6 +34,12 @@ config_app = typer.Typer(
 app.add_typer(config_app, name="config")
 
 
+def _version(value: bool) -> None:
+    if value:
+        typer.echo(f"bsess {__version__}")
+        raise typer.Exit
+
+
 def _session_ids(incomplete: str) -> list[str]:
     from bsess import completion
 
@@ -44,6 +50,12 @@ def _profile_names(incomplete: str) -> list[str]:
     from bsess import completion
 
     return completion.profile_names(incomplete)
+
+
+def _shells(incomplete: str) -> list[str]:
+    from bsess import completion
+
+    return [name for name in completion.SHELLS if name.startswith(incomplete)]
 
 
 def _formats(incomplete: str) -> list[str]:
@@ -150,6 +162,16 @@ def _command(
         return function
 
     return register
+
+
+@app.callback()
+def program(
+    *,
+    version: Annotated[
+        bool, typer.Option("--version", is_eager=True, callback=_version, help="Print the version.")
+    ] = False,
+) -> None:
+    """Create, list, close and sweep remote browser sessions, and never leak one."""
 
 
 @_command(app, "create", (*_BOUNDED, "show_secrets"))
@@ -457,7 +479,9 @@ def history(
 @_command(app, "completion", ("quiet",))
 def completion(
     invocation: Invocation,
-    shell: Annotated[str, typer.Argument(metavar="bash|zsh|fish|powershell", show_default=False)],
+    shell: Annotated[
+        str, typer.Argument(metavar="bash|zsh|fish|powershell", autocompletion=_shells, show_default=False)
+    ],
 ) -> int:
     """Print the completion script of a shell.
 

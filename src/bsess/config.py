@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import socket
 import sys
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -281,7 +280,7 @@ def _owner(environment: Mapping[str, str], document: Mapping[str, object], file:
     elif "owner" in document:
         owner = Setting(str(document["owner"]), f"{file} owner")
     else:
-        owner = Setting(f"{_user()}@{socket.gethostname()}", "default")
+        owner = Setting(f"{_user()}@{os.uname().nodename}", "default")
     if not owner.value.strip() or not owner.value.isprintable() or len(owner.value) > OWNER_MAX:
         raise ConfigError(
             f"{owner.source}: {owner.value[:40]!r} cannot be an owner's name",

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import os
-import socket
 import threading
 import time
 from dataclasses import dataclass, field
@@ -112,7 +111,7 @@ def new_key() -> str:
 
 @functools.cache
 def _here() -> tuple[str, str, str]:
-    return socket.gethostname(), process.boot_id(), process.namespace()
+    return os.uname().nodename, process.boot_id(), process.namespace()
 
 
 def this_process() -> Process:

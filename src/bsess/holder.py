@@ -27,6 +27,8 @@ from bsess import process
 GRACE = 3.0
 LOG_LIMIT = 1 << 20
 PR_SET_PDEATHSIG = 1
+# How often to look whether the browser is ready: somebody waits for it.
+START_PAUSE = 0.002
 # A suspended machine wakes to a look at the clock within this many seconds.
 LOOK_AGAIN = 5.0
 CANNOT_EXECUTE = 126
@@ -152,7 +154,7 @@ def _await_devtools(folder: str, browser: int, signals: int, until: float) -> st
             raise _StartFailedError("was ended while it started", folder)
         if now() >= until:
             raise _StartFailedError("did not open its DevTools port in time", folder)
-        ready, _, _ = select.select([0, signals], [], [], process.PAUSE)
+        ready, _, _ = select.select([0, signals], [], [], START_PAUSE)
         if signals in ready:
             os.read(signals, 64)
         if 0 in ready and not os.read(0, 1):

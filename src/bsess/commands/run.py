@@ -163,6 +163,21 @@ class _Child:
                 self._ended = True
         return self._ended
 
+    def gets_the_keys(self) -> bool:
+        """Tell whether a Ctrl-C reaches it from the terminal: it is in our group, and that in the foreground."""
+        if not self.has_terminal:
+            return False
+        try:
+            terminal = os.open("/dev/tty", os.O_RDWR | os.O_NOCTTY | os.O_CLOEXEC)
+        except OSError:
+            return False
+        try:
+            return os.tcgetpgrp(terminal) == os.getpgrp()
+        except OSError:
+            return False
+        finally:
+            os.close(terminal)
+
     def signal(self, number: int) -> None:
         """Pass a signal on, to its whole group where it has one of its own."""
         with contextlib.suppress(ProcessLookupError, PermissionError):
@@ -178,7 +193,7 @@ def _attend(context: Context, child: _Child, made: Made, wakeups: _Wakeups, grac
     while not child.ended():
         now = time.monotonic()
         for number in wakeups.wait(min(renew_at, warn_at, kill_at) - now):
-            if number == signal.SIGINT and child.has_terminal:
+            if number == signal.SIGINT and child.gets_the_keys():
                 continue  # the terminal sent it to the command as well, which may mean to go on
             if kill_at < float("inf"):
                 child.signal(signal.SIGKILL)

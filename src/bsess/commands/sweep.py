@@ -98,7 +98,7 @@ def _result(selection: Selection, outcomes: Sequence[Outcome], *, dry_run: bool 
 
 def _sentence(decisions: Sequence[Decision], outcomes: Sequence[Outcome], *, dry_run: bool) -> str:
     ends = sum(decision.end for decision in decisions)
-    looked = f"looked at {len(decisions)} sessions"
+    looked = "looked at one session" if len(decisions) == 1 else f"looked at {len(decisions)} sessions"
     if dry_run:
         return f"{looked}: would end {ends}, spare {len(decisions) - ends}"
     counts = ", ".join(f"{count} {kind}" for kind, count in execution.summary(outcomes).items() if count)

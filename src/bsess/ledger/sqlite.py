@@ -464,7 +464,8 @@ def _values(row: Row) -> tuple[object, ...]:
 def _row(values: tuple[object, ...]) -> Row:
     fields = dict(zip(_COLUMNS, values, strict=True))
     fields["state"] = RowState(str(fields["state"]))
-    fields["labels"] = json.loads(str(fields["labels"]))
+    labels = str(fields["labels"])
+    fields["labels"] = {} if labels == "{}" else json.loads(labels)
     for name in ("creator", "owner_process", "claim"):
         fields[name] = _unpack(fields[name])
     return Row(**fields)  # type: ignore[arg-type]  # the columns are the fields
@@ -473,11 +474,14 @@ def _row(values: tuple[object, ...]) -> Row:
 def _pack(process: Process | None) -> str | None:
     if process is None:
         return None
-    return json.dumps([process.pid, process.start, process.host, process.boot, process.namespace])
+    return "\t".join((str(process.pid), process.start, process.host, process.boot, process.namespace))
 
 
 def _unpack(text: object) -> Process | None:
-    return None if text is None else Process(*json.loads(str(text)))
+    if text is None:
+        return None
+    pid, *rest = str(text).split("\t")
+    return Process(int(pid), *rest)
 
 
 def _event_values(event: Event) -> tuple[object, ...]:

@@ -92,8 +92,9 @@ class Renderer:
         if self._format is Format.JSON:
             import json
 
-            json.dump(records.document(result, view), self._stream, indent=2)
-            self._stream.write("\n")
+            # In one line for a program: indented, Python encodes it ten times as slowly.
+            indent = 2 if is_terminal(self._stream) else None
+            self._stream.write(json.dumps(records.document(result, view), indent=indent) + "\n")
         elif self._format is Format.JSONL:
             if not self._streamed:
                 self._write_json_lines(grid.main_records(result, view))

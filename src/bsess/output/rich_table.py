@@ -53,6 +53,7 @@ def _console(stream: TextIO, *, colour: bool) -> Console:
     return Console(
         file=stream,
         no_color=not colour,
+        color_system="auto" if colour else None,
         force_terminal=True if colour else None,
         highlight=False,
         markup=False,

@@ -292,7 +292,9 @@ def find_executable(environment: Mapping[str, str]) -> str:
     for candidate in _candidates(environment):
         if candidate.is_file() and os.access(candidate, os.X_OK):
             return str(candidate)
-    install = "brew install --cask chromium" if sys.platform == "darwin" else "apt-get install chromium"
+    install = (
+        "brew install --cask chromium" if sys.platform == "darwin" else "apt-get install chromium chromium-sandbox"
+    )
     raise BrowserError(
         f"no browser found: looked for {', '.join(_ON_PATH)} on PATH and in the caches of Playwright and Puppeteer",
         code="browser_missing",
@@ -400,7 +402,7 @@ def _start_error(executable: str, answer: dict[str, object], request: CreateRequ
     if "in time" in str(answer["error"]):
         hint = f"it had {request.start_seconds:g} s; --timeout gives it more"
     elif "sandbox" in log.lower():
-        hint = "this machine forbids the browser's sandbox; where that is meant, give --arg=--no-sandbox"
+        hint = "install the package chromium-sandbox; where a machine is to forbid it, give --arg=--no-sandbox"
     elif "/snap/" in os.path.realpath(executable):
         hint = "a snap cannot read hidden folders: set BSESS_STATE_DIR to a folder beneath ~/snap"
     return BrowserError(f"{executable} {answer['error']}{said}", code="browser_start", hint=hint)
