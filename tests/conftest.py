@@ -75,3 +75,14 @@ def any_world(request, executable):
         made = make_world(*request.getfixturevalue("ordinary_program"))
     yield made
     end_world(made)
+
+
+@pytest.fixture
+def ordinary_world(request, executable):
+    """A world of a user who is not root: whom a folder's mode stops."""
+    if os.geteuid() == 0:
+        made = make_world(*request.getfixturevalue("ordinary_program"))
+    else:
+        made = make_world([executable], os.geteuid())
+    yield made
+    end_world(made)

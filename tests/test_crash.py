@@ -14,7 +14,7 @@ from worlds import end_world, make_world, wait_for
 
 KILLING = Path(__file__).parent / "killing"
 
-# Until its row is open, a create's session is nobody's: its maker is gone and nobody was told.
+# Until its answer is out, a create's session is nobody's: its maker is gone and nobody was told.
 CREATE = [
     "call:Maker.make",
     "return:Maker._intent",
@@ -38,9 +38,13 @@ CREATE = [
     "return:LocalProvider.create",
     "call:SqliteLedger.change",
     "c_return:execute@SqliteLedger.change",
+    "return:SqliteLedger.change",
+    "return:create",
+    "call:Renderer.render",
+    "return:Renderer.render",
 ]
 # From here on it is in use for all that anybody can know, until its ttl passes.
-CREATED = ["return:SqliteLedger.change", "return:create", "call:Renderer.render"]
+CREATED = ["return:deliver"]
 CLOSE_FORCED = [
     "return:_claim",
     "call:LocalProvider.close",

@@ -155,13 +155,12 @@ def test_a_ledger_that_became_read_only_fails_in_a_line(world, command):
         assert "bug" not in ended.err
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root writes where it wants")
-def test_an_unwritable_parent_of_the_state_folder_fails_in_a_line(world):
-    world.folder.chmod(0o500)
+def test_an_unwritable_parent_of_the_state_folder_fails_in_a_line(ordinary_world):
+    ordinary_world.folder.chmod(0o500)
     try:
-        assert_fails(world.run("create"), 1, str(world.state))
+        assert_fails(ordinary_world.run("create"), 1, str(ordinary_world.state))
     finally:
-        world.folder.chmod(0o700)
+        ordinary_world.folder.chmod(0o700)
 
 
 @AS_ROOT
@@ -327,11 +326,9 @@ def test_a_folder_in_place_of_the_config_is_refused(world):
     assert_fails(world.run("list"), 2, str(world.config))
 
 
-def test_an_unreadable_config_is_refused_and_not_taken_for_none(any_world):
-    if any_world.uid == 0:
-        pytest.skip("root reads everything")
-    any_world.config.chmod(0)
-    assert_fails(any_world.run("list"), 2, str(any_world.config), "Permission denied")
+def test_an_unreadable_config_is_refused_and_not_taken_for_none(ordinary_world):
+    ordinary_world.config.chmod(0)
+    assert_fails(ordinary_world.run("list"), 2, str(ordinary_world.config), "Permission denied")
 
 
 @pytest.mark.parametrize("flag", ["-p", "--profile"])

@@ -10,7 +10,7 @@ import typer
 
 from bsess import __version__, config, durations
 from bsess.errors import BsessError, UsageError
-from bsess.invocation import SWEEP_DEADLINE_SECONDS, Flags, Invocation, ResultUntold, read_ids
+from bsess.invocation import SWEEP_DEADLINE_SECONDS, Flags, Invocation, ResultUntold, Told, read_ids
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -201,7 +201,7 @@ def create(
       bsess create --ttl 5m --label job=42 -o json
       bsess create --count 3 -o url
     """
-    from bsess.commands.create import CreateOptions, create, undo
+    from bsess.commands.create import CreateOptions, create, deliver, undo
 
     if count > 1 and invocation.output_format() == "env":
         raise UsageError("-o env takes one session", hint="-o json or -o url takes many")
@@ -214,7 +214,12 @@ def create(
         owner_pid=owner_pid,
         options=_provider_options(headed=headed, arguments=arg, executable=executable),
     )
-    return invocation.run("create", lambda context: create(context, options), secrets_asked_for=True, if_untold=undo)
+    return invocation.run(
+        "create",
+        lambda context: create(context, options),
+        secrets_asked_for=True,
+        told=Told(deliver, undo),
+    )
 
 
 @_command(app, "list", (*_BOUNDED, "show_secrets"))

@@ -46,6 +46,7 @@ class Client:
                     profile=self._profile, region=region, ttl=ttl, labels=labels or {}, options=options or {}
                 ),
             )
+            create.deliver(context, result)
         return (result.sessions or ())[0]
 
     def list(

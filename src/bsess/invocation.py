@@ -56,6 +56,14 @@ class ResultUntold(BsessError):  # noqa: N818  it is the result that is untold
         return cls(f"standard output takes nothing: {getattr(error, 'strerror', None) or 'it is closed'}")
 
 
+@dataclass(frozen=True, slots=True)
+class Told:
+    """What to do once standard output has taken a result, and what where it does not."""
+
+    delivered: Callable[[Context, Result], None]
+    undelivered: Callable[[Context, Result], None]
+
+
 @dataclass(slots=True)
 class Invocation:
     """What one call of the program is about; the error boundary reads `command` from it."""
@@ -71,9 +79,9 @@ class Invocation:
         *,
         secrets_asked_for: bool = False,
         deadline: float | None = DEADLINE_SECONDS,
-        if_untold: Callable[[Context, Result], None] | None = None,
+        told: Told | None = None,
     ) -> int:
-        """Call a command and tell its result; `if_untold` is called where standard output takes none of it."""
+        """Call a command and tell its result; `told` is what follows from whether that could be done."""
         self.command = command
         settings = config.load(self.environment)
         renderer = self._renderer(settings, secrets_asked_for=secrets_asked_for)
@@ -83,7 +91,9 @@ class Invocation:
             try:
                 renderer.render(result)
             except (OSError, AttributeError) as error:
-                raise _untold(context, result, error, if_untold) from error
+                raise _untold(context, result, error, told) from error
+            if told is not None:
+                told.delivered(context, result)
         finally:
             context.close()
         self.say(result.notes)
@@ -223,12 +233,10 @@ def read_ids(names: Sequence[str]) -> tuple[list[str], list[str]]:
     return typed, [line.strip() for line in lines if line.strip()]
 
 
-def _untold(
-    context: Context, result: Result, error: Exception, if_untold: Callable[[Context, Result], None] | None
-) -> ResultUntold:
+def _untold(context: Context, result: Result, error: Exception, told: Told | None) -> ResultUntold:
     untold = ResultUntold.by(error)
-    if if_untold is not None:
-        if_untold(context, result)
+    if told is not None:
+        told.undelivered(context, result)
         untold.hint = "what was made is closed again, for nobody would know of it"
     elif isinstance(error, BrokenPipeError):
         untold.reader_gone = result.exit_code

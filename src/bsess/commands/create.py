@@ -68,6 +68,19 @@ def create(context: Context, options: CreateOptions) -> Result:
     )
 
 
+def deliver(context: Context, result: Result) -> None:
+    """Record that somebody has been told of the sessions.
+
+    Until then their rows are intents: a create that dies before its answer is out made them for nobody, and the next
+    sweep ends them.
+    """
+    ledger = context.ledger()
+    for session in result.sessions or ():
+        for row in ledger.find(session.id):
+            if row.state is RowState.INTENT:
+                ledger.change(replace(row, state=RowState.OPEN, changed_at=context.now()))
+
+
 def undo(context: Context, result: Result) -> None:
     """End the sessions of a create whose result nobody could be told."""
     for session in result.sessions or ():
@@ -169,17 +182,21 @@ class Maker:
             region=request.region,
             labels=request.labels,
             expires_at=now + request.ttl,
-            settled_by=now + request.start_seconds,
+            settled_by=now + self._seconds_at_most(request),
             creator=this_process(),
             owner_process=self._owner_process,
             lease_until=now + LEASE_SECONDS if self._lease else None,
         )
 
+    def _seconds_at_most(self, request: CreateRequest) -> float:
+        # All of a create's sessions are told of together, at its end: until its deadline each may be waited for.
+        left = self._context.seconds_left()
+        return request.start_seconds if left == float("inf") else left
+
     def _opened(self, row: Row, remote: RemoteSession) -> Made:
         context = self._context
         wanted = replace(
             row,
-            state=RowState.OPEN,
             id=remote.id,
             created_at=remote.created_at or row.created_at,
             changed_at=context.now(),

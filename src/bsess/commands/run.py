@@ -15,10 +15,10 @@ from typing import TYPE_CHECKING
 from bsess import config as settings
 from bsess import durations
 from bsess.closing import Manner, Target, close_one
-from bsess.commands.create import LEASE_SECONDS, Made, Maker
+from bsess.commands.create import LEASE_SECONDS, Made, Maker, deliver
 from bsess.context import new_key, this_process
 from bsess.errors import BsessError, LedgerError
-from bsess.model import OutcomeKind
+from bsess.model import OutcomeKind, Result
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -31,7 +31,9 @@ CREATE_FAILED = 125
 CANNOT_EXECUTE = 126
 NOT_FOUND = 127
 SIGNAL_BASE = 128
-FORWARDED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+FORWARDED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
+# What the keys of a terminal send to its whole foreground group.
+KEYS = (signal.SIGINT, signal.SIGQUIT)
 # The share of the ttl at whose beginning the user is warned that the browser is about to end.
 WARN_SHARE = 0.1
 
@@ -62,6 +64,7 @@ def run(context: Context, options: RunOptions) -> int:
     with contextlib.ExitStack() as stack:
         with maker.closing_when_stopped():
             made = maker.make()
+            deliver(context, Result("run", sessions=(made.session,)))
             # From here on a signal is data to pass on, and no longer the end of this process.
             wakeups = stack.enter_context(_signals())
         for note in made.notes:
@@ -193,7 +196,7 @@ def _attend(context: Context, child: _Child, made: Made, wakeups: _Wakeups, grac
     while not child.ended():
         now = time.monotonic()
         for number in wakeups.wait(min(renew_at, warn_at, kill_at) - now):
-            if number == signal.SIGINT and child.gets_the_keys():
+            if number in KEYS and child.gets_the_keys():
                 continue  # the terminal sent it to the command as well, which may mean to go on
             if kill_at < float("inf"):
                 child.signal(signal.SIGKILL)
