@@ -1,0 +1,530 @@
+"""The shared HTTP core: every request of every rented provider, and the only module that imports httpx.
+
+It follows no redirect, sends a token to its own origin alone, bounds time and size, repeats only what may be
+repeated, and lets no secret into a message. Each worker has a client of its own, all share one SSLContext: a shared
+connection pool of 50 is 6 times slower (measured on httpcore 1.0.9).
+"""
+
+from __future__ import annotations
+
+import email.utils
+import functools
+import json
+import random
+import re
+import ssl
+import threading
+import time
+import urllib.request
+import zlib
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+import httpcore
+import httpx
+
+from bsess.errors import AuthError, BsessError, ConfigError, FailedError, NotFoundError, QuotaError, UnreachableError
+from bsess.output.text import clean
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Mapping
+
+ATTEMPTS = 5
+BACKOFF_SECONDS = 0.5
+BACKOFF_MAX_SECONDS = 20.0
+BODY_MAX = 64 << 20
+SHOWN_MAX = 200
+_CHUNK = 1 << 16
+_LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
+# What stands in a URL's query or a header under these names opens a session or an account.
+_SECRET_QUERY = re.compile(r"((?:token|api_?key|signing_?key|jwt|password|secret)=)[^&\s\"'<>]+", re.IGNORECASE)
+_TRANSIENT = frozenset({408, 429, 500, 502, 503, 504})
+_STATUS_SUCCESS, _STATUS_REDIRECT, _STATUS_CLIENT, _STATUS_SERVER = 200, 300, 400, 500
+
+
+@dataclass(frozen=True, slots=True)
+class Access:
+    """How one profile reaches its provider.
+
+    `origin` is the URL whose scheme, host and port may be given `headers` (they carry the token); `secrets` are
+    redacted wherever text leaves. `insecure` allows plain http beyond loopback. `token_source` is said in a 401.
+    """
+
+    origin: str
+    headers: Mapping[str, str] = field(default_factory=dict, repr=False)
+    secrets: tuple[str, ...] = field(default=(), repr=False)
+    insecure: bool = False
+    token_source: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What a server said. `server_time` is its Date header in seconds since the epoch; `body` is decompressed."""
+
+    method: str
+    url: str
+    status: int
+    headers: Mapping[str, str]
+    body: bytes = field(repr=False)
+    server_time: float | None = None
+
+    @property
+    def ok(self) -> bool:
+        """Whether the status is one of success."""
+        return _STATUS_SUCCESS <= self.status < _STATUS_REDIRECT
+
+
+class Client:
+    """One worker's connection to one provider. Not for two threads at a time.
+
+    `timeout` bounds one request and `seconds_left` what is left of the command, both in seconds; `log` gets one line
+    for each request, without query or secret.
+    """
+
+    def __init__(
+        self,
+        access: Access,
+        *,
+        environment: Mapping[str, str],
+        timeout: float,
+        seconds_left: Callable[[], float],
+        log: Callable[[str], None],
+    ) -> None:
+        self._access = access
+        self._environment = environment
+        self._timeout = timeout
+        self._seconds_left = seconds_left
+        self._log = log
+        self._backend = _BoundedBackend()
+        self._clients: dict[str, httpx.Client] = {}
+
+    def send(
+        self,
+        method: str,
+        url: str,
+        *,
+        body: object = None,
+        repeatable: bool = True,
+        timeout: float | None = None,
+        content_type: str = "application/json",
+    ) -> Answer:
+        """Send a request and return the answer, whatever its status.
+
+        What is `repeatable` is tried up to 5 times through failures, 408, 429 and 5xx, with a pause that grows; what
+        is not is sent once, and again only if no byte of it left. Raises UnreachableError where no whole answer came.
+        """
+        self._check(url)
+        for attempt in range(1, ATTEMPTS + 1):
+            _GATE.wait(_host(url), self._seconds_left())
+            try:
+                answer = self._exchange(method, url, body, timeout or self._timeout, content_type)
+            except _ExchangeError as error:
+                if attempt == ATTEMPTS or (error.sent and not repeatable) or not error.passing:
+                    raise self._unreachable(method, url, error) from error
+                self._pause(attempt, None, error)
+                continue
+            if answer.status not in _TRANSIENT:
+                return answer
+            pause = _retry_after(answer)
+            if pause is not None:
+                _GATE.close_for(_host(url), pause)
+            if attempt == ATTEMPTS or not repeatable:
+                return answer
+            if pause is not None and pause > self._seconds_left():
+                return answer
+            self._pause(attempt, pause, None)
+        raise AssertionError  # pragma: no cover  the last attempt returns or raises
+
+    def redact(self, text: str) -> str:
+        """Return `text` without this profile's secrets, and without what looks like one."""
+        return redact(text, self._access.secrets)
+
+    def failure(self, answer: Answer, *, what: str, session: str | None = None) -> BsessError:
+        """Return the error that an answer without success is, worded for people."""
+        said = self.redact(first_line(answer))
+        message = f"{what}: {_host(answer.url)} answered {answer.status}{f': {said}' if said else ''}"
+        kind, code, hint = _verdict(answer, self._access)
+        return kind(message, code=code, hint=hint, session=session, http_status=answer.status)
+
+    def json(self, answer: Answer, *, what: str) -> Any:  # noqa: ANN401  whatever the server sent
+        """Return a body read as JSON. Raises UnreachableError, which says what came instead."""
+        try:
+            return json.loads(answer.body.decode("utf-8"))
+        except UnicodeDecodeError:
+            wrong = "text that is not UTF-8"
+        except (ValueError, RecursionError):
+            wrong = _what_it_is(answer)
+        raise UnreachableError(
+            f"{what}: {_host(answer.url)} answered {answer.status} with {wrong} instead of JSON",
+            code="malformed",
+            http_status=answer.status,
+        )
+
+    def close(self) -> None:
+        """Let go of the connections."""
+        for client in self._clients.values():
+            client.close()
+        self._clients.clear()
+
+    def _check(self, url: str) -> None:
+        parts = urlsplit(url)
+        if parts.scheme not in ("http", "https") or not parts.hostname:
+            raise ConfigError(f"{self.redact(url)[:80]} is no http or https URL", code="url")
+        if parts.scheme == "http" and parts.hostname not in _LOOPBACK and not self._access.insecure:
+            raise ConfigError(
+                f"plain http to {parts.hostname} would show the token to everybody on the way",
+                code="insecure",
+                hint="use https, or set insecure = true in the profile",
+            )
+
+    def _exchange(self, method: str, url: str, body: object, timeout: float, content_type: str) -> Answer:
+        left = min(timeout, self._seconds_left())
+        if left <= 0:
+            raise _ExchangeError("the deadline has passed", sent=False, passing=False)
+        # Asked for uncompressed: a bomb is then the server's fault alone, and is still bounded.
+        headers = {"accept": "application/json", "accept-encoding": "identity"}
+        if _origin(url) == _origin(self._access.origin):
+            headers |= {key.lower(): value for key, value in self._access.headers.items()}
+        content = None
+        if body is not None:
+            content = json.dumps(body).encode()
+            headers["content-type"] = content_type
+        self._backend.begin(left)
+        began = time.monotonic()
+        try:
+            with self._client(url).stream(method, url, content=content, headers=headers) as response:
+                data = b"".join(self._read(response))
+        except httpx.HTTPError as error:
+            raise _ExchangeError(
+                _said(error, self._backend, left), sent=self._backend.sent, passing=_is_passing(error)
+            ) from error
+        except httpx.InvalidURL as error:
+            raise ConfigError(f"{self.redact(url)[:80]} is no URL", code="url") from error
+        answer = Answer(method, url, response.status_code, response.headers, data, _date(response.headers))
+        shown = urlsplit(url)._replace(query="", fragment="").geturl()
+        self._log(f"{method} {self.redact(shown)} {answer.status} {(time.monotonic() - began) * 1000:.0f} ms")
+        return answer
+
+    def _read(self, response: httpx.Response) -> Iterator[bytes]:
+        unpack = _unpacker(response.headers.get("content-encoding", ""))
+        size = 0
+        for chunk in response.iter_raw(_CHUNK):
+            for part in unpack(chunk):
+                size += len(part)
+                if size > BODY_MAX:
+                    raise _ExchangeError(f"its answer is larger than {BODY_MAX >> 20} MB", sent=True, passing=False)
+                yield part
+
+    def _client(self, url: str) -> httpx.Client:
+        proxy = _proxy_for(url, self._environment)
+        secure = url.startswith("https:") or (proxy or "").startswith("https:")
+        key = f"{proxy} {secure}"
+        if key not in self._clients:
+            context = _ssl_context(_ca_settings(self._environment)) if secure else _no_tls()
+            transport = _BoundedTransport(self._backend, context, proxy)
+            self._clients[key] = httpx.Client(transport=transport, trust_env=False, follow_redirects=False)
+        return self._clients[key]
+
+    def _pause(self, attempt: int, wanted: float | None, error: _ExchangeError | None) -> None:
+        pause = min(BACKOFF_MAX_SECONDS, BACKOFF_SECONDS * 2 ** (attempt - 1)) * random.uniform(0.5, 1.0)  # noqa: S311  jitter
+        if wanted is not None:
+            return  # the gate waits, for all workers at once
+        if pause >= self._seconds_left():
+            raise UnreachableError(f"the deadline leaves no time for another attempt: {error or 'the server is busy'}")
+        time.sleep(pause)
+
+    def _unreachable(self, method: str, url: str, error: _ExchangeError) -> UnreachableError:
+        hint = "check the network, the profile's url and the provider's status page"
+        return UnreachableError(
+            f"{method} {_host(url)}: {self.redact(str(error))}",
+            code="unreachable" if not error.sent else "no_answer",
+            hint=hint,
+        )
+
+
+def redact(text: str, secrets: Iterable[str] = ()) -> str:
+    """Return `text` with every given secret, and every value of a query that is one by its name, masked."""
+    for secret in secrets:
+        if secret:
+            text = text.replace(secret, "***")
+    return _SECRET_QUERY.sub(r"\1***", text)
+
+
+def first_line(answer: Answer) -> str:
+    """Return what an error's body says in one line, whatever its type; of HTML its text."""
+    text = answer.body[:8192].decode("utf-8", "replace")
+    try:
+        document = json.loads(answer.body) if len(answer.body) < len(text) * 4 else None
+    except (ValueError, RecursionError):
+        document = None
+    if isinstance(document, dict):
+        text = next((str(document[key]) for key in ("message", "error", "detail") if document.get(key)), text)
+    elif "<" in text:
+        text = re.sub(r"(?s)<(script|style).*?</\1>|<[^>]*>", "\n", text)
+    line = next((line.strip() for line in text.splitlines() if line.strip()), "")
+    return clean(line)[:SHOWN_MAX]
+
+
+class _ExchangeError(Exception):
+    """No whole answer came. `sent`: a byte of the request may have arrived; `passing`: another try may do."""
+
+    def __init__(self, message: str, *, sent: bool, passing: bool = True) -> None:
+        super().__init__(message)
+        self.sent = sent
+        self.passing = passing
+
+
+class _Gate:
+    """For each host the moment before which nobody of this process asks it again."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._until: dict[str, float] = {}
+
+    def close_for(self, host: str, seconds: float) -> None:
+        """Keep all workers off a host."""
+        with self._lock:
+            self._until[host] = max(self._until.get(host, 0.0), time.monotonic() + seconds)
+
+    def wait(self, host: str, seconds_left: float) -> None:
+        """Wait until the host may be asked. Raises QuotaError at once where that is beyond the deadline."""
+        while True:
+            with self._lock:
+                pause = self._until.get(host, 0.0) - time.monotonic()
+            if pause <= 0:
+                return
+            if pause > seconds_left:
+                raise QuotaError(
+                    f"{host} asks to wait {pause:.0f} s, and the deadline is before that",
+                    code="rate",
+                    hint="repeat later, or with a longer --deadline",
+                )
+            time.sleep(pause)
+
+
+_GATE = _Gate()
+
+
+class _BoundedStream(httpcore.NetworkStream):
+    """A stream whose every wait ends with the request: one byte a second must not prolong it."""
+
+    def __init__(self, stream: httpcore.NetworkStream, backend: _BoundedBackend) -> None:
+        self._stream = stream
+        self._backend = backend
+
+    def read(self, max_bytes: int, timeout: float | None = None) -> bytes:  # noqa: ARG002
+        return self._stream.read(max_bytes, self._backend.left(httpcore.ReadTimeout))
+
+    def write(self, buffer: bytes, timeout: float | None = None) -> None:  # noqa: ARG002
+        self._backend.sent = True
+        self._stream.write(buffer, self._backend.left(httpcore.WriteTimeout))
+
+    def close(self) -> None:
+        self._stream.close()
+
+    def start_tls(
+        self,
+        ssl_context: ssl.SSLContext,
+        server_hostname: str | None = None,
+        timeout: float | None = None,  # noqa: ARG002
+    ) -> httpcore.NetworkStream:
+        left = self._backend.left(httpcore.ConnectTimeout)
+        stream = self._stream.start_tls(ssl_context, server_hostname, left)
+        # What a proxy was told to reach us through is not the request.
+        self._backend.sent = False
+        return _BoundedStream(stream, self._backend)
+
+    def get_extra_info(self, info: str) -> Any:  # noqa: ANN401
+        return self._stream.get_extra_info(info)
+
+
+class _BoundedBackend(httpcore.NetworkBackend):
+    def __init__(self) -> None:
+        self._backend = httpcore.SyncBackend()
+        self._until = 0.0
+        self.sent = False
+
+    def begin(self, seconds: float) -> None:
+        """Give the next request so many seconds in all."""
+        self._until = time.monotonic() + seconds
+        self.sent = False
+
+    def left(self, late: type[Exception]) -> float:
+        """Return the seconds left; raises `late` where there are none."""
+        seconds = self._until - time.monotonic()
+        if seconds <= 0:
+            raise late
+        return seconds
+
+    def connect_tcp(
+        self,
+        host: str,
+        port: int,
+        timeout: float | None = None,  # noqa: ARG002
+        local_address: str | None = None,
+        socket_options: Iterable[Any] | None = None,
+    ) -> httpcore.NetworkStream:
+        left = self.left(httpcore.ConnectTimeout)
+        return _BoundedStream(self._backend.connect_tcp(host, port, left, local_address, socket_options), self)
+
+
+class _BoundedTransport(httpx.HTTPTransport):
+    """httpx's transport over one connection of a bounded backend, which httpx itself has no argument for."""
+
+    def __init__(self, backend: _BoundedBackend, context: ssl.SSLContext, proxy: str | None) -> None:
+        limits = {"max_connections": 1, "max_keepalive_connections": 1, "network_backend": backend}
+        if proxy is None:
+            self._pool = httpcore.ConnectionPool(ssl_context=context, **limits)  # type: ignore[arg-type]
+            return
+        parts = httpx.URL(proxy)
+        auth = (parts.username.encode(), parts.password.encode()) if parts.username or parts.password else None
+        self._pool = httpcore.HTTPProxy(
+            proxy_url=httpcore.URL(scheme=parts.raw_scheme, host=parts.raw_host, port=parts.port, target=b"/"),
+            proxy_auth=auth,
+            ssl_context=context,
+            proxy_ssl_context=context if parts.scheme == "https" else None,
+            **limits,  # type: ignore[arg-type]
+        )
+
+
+def _unpacker(encoding: str) -> Callable[[bytes], Iterator[bytes]]:
+    if encoding.strip().lower() in ("", "identity"):
+        return lambda chunk: iter((chunk,))
+    if encoding.strip().lower() not in ("gzip", "deflate", "x-gzip"):
+        raise _ExchangeError(
+            f"its answer is packed as {clean(encoding)[:20]}, which was not asked for", sent=True, passing=False
+        )
+    unpacker = zlib.decompressobj(wbits=47)
+
+    def unpack(chunk: bytes) -> Iterator[bytes]:
+        try:
+            while chunk:
+                yield unpacker.decompress(chunk, _CHUNK)
+                chunk = unpacker.unconsumed_tail
+        except zlib.error as error:
+            raise _ExchangeError(f"its answer cannot be unpacked: {error}", sent=True, passing=False) from error
+
+    return unpack
+
+
+def _verdict(answer: Answer, access: Access) -> tuple[type[BsessError], str, str | None]:
+    status = answer.status
+    source = f" (the token is from {access.token_source})" if access.token_source else ""
+    known: dict[int, tuple[type[BsessError], str, str | None]] = {
+        401: (AuthError, "unauthorized", f"the token is not accepted{source}"),
+        402: (QuotaError, "minutes", "the plan's minutes are used up"),
+        403: (AuthError, "forbidden", f"the token or its plan does not allow this{source}"),
+        404: (NotFoundError, "not_found", None),
+        408: (UnreachableError, "server", "the provider has trouble: repeat later"),
+        429: (QuotaError, "rate", "too many at once: wait, or end sessions with `bsess close`"),
+    }
+    if status in known:
+        return known[status]
+    if status >= _STATUS_SERVER:
+        return UnreachableError, "server", "the provider has trouble: repeat later"
+    if status < _STATUS_CLIENT:
+        return UnreachableError, "redirect", "bsess follows no redirect: correct the profile's url"
+    return FailedError, "refused", None
+
+
+def _what_it_is(answer: Answer) -> str:
+    start = answer.body[:512].lstrip().lower()
+    if not start:
+        return "nothing"
+    if start.startswith((b"<!doctype", b"<html", b"<")):
+        return "HTML"
+    return "truncated JSON" if start.startswith((b"{", b"[")) else "text"
+
+
+def _said(error: httpx.HTTPError, backend: _BoundedBackend, seconds: float) -> str:
+    if isinstance(error, httpx.TimeoutException):
+        return f"{'no whole answer' if backend.sent else 'no connection'} within {seconds:.0f} s"
+    if isinstance(error, httpx.ConnectError):
+        return f"no connection: {error}"
+    return f"the connection broke: {str(error) or type(error).__name__}"
+
+
+def _is_passing(error: httpx.HTTPError) -> bool:
+    # A certificate that is wrong now is wrong in a second.
+    return "CERTIFICATE_VERIFY_FAILED" not in str(error)
+
+
+def _retry_after(answer: Answer) -> float | None:
+    text = answer.headers.get("retry-after", "").strip()
+    if not text:
+        return None
+    try:
+        seconds = float(text)
+    except ValueError:
+        moment = _parse_date(text)
+        if moment is None:
+            return None
+        seconds = moment - (answer.server_time or time.time())
+    return max(0.0, seconds) if seconds == seconds else None  # noqa: PLR0124  not a number
+
+
+def _date(headers: Mapping[str, str]) -> float | None:
+    return _parse_date(headers.get("date", ""))
+
+
+def _parse_date(text: str) -> float | None:
+    try:
+        return email.utils.parsedate_to_datetime(text).timestamp()
+    except (ValueError, TypeError, OverflowError):
+        return None
+
+
+def _host(url: str) -> str:
+    parts = urlsplit(url)
+    return parts.netloc.rpartition("@")[2]
+
+
+def _origin(url: str) -> tuple[str, str, int | None]:
+    parts = urlsplit(url)
+    default = {"http": 80, "https": 443}.get(parts.scheme)
+    return parts.scheme, (parts.hostname or "").lower(), parts.port or default
+
+
+def _proxy_for(url: str, environment: Mapping[str, str]) -> str | None:
+    """Return the proxy that HTTPS_PROXY, HTTP_PROXY, ALL_PROXY and NO_PROXY name for a URL; loopback has none."""
+    parts = urlsplit(url)
+    if parts.hostname in _LOOPBACK:
+        return None
+    proxies = {
+        key.lower().removesuffix("_proxy"): value
+        for key, value in environment.items()
+        if key.lower().endswith("_proxy") and value
+    }
+    if urllib.request.proxy_bypass_environment(parts.netloc, proxies):  # type: ignore[attr-defined]
+        return None
+    found = proxies.get(parts.scheme) or proxies.get("all")
+    if found is None:
+        return None
+    return found if "://" in found else f"http://{found}"
+
+
+def _ca_settings(environment: Mapping[str, str]) -> tuple[str | None, str | None]:
+    return environment.get("SSL_CERT_FILE") or None, environment.get("SSL_CERT_DIR") or None
+
+
+@functools.cache
+def _ssl_context(settings: tuple[str | None, str | None]) -> ssl.SSLContext:
+    cafile, capath = settings
+    try:
+        if cafile is None and capath is None:
+            context = ssl.create_default_context()
+            if context.cert_store_stats()["x509_ca"]:
+                return context
+            import certifi  # what httpx itself brings, where the system has no store
+
+            cafile = certifi.where()
+        return ssl.create_default_context(cafile=cafile, capath=capath)
+    except (OSError, ssl.SSLError) as error:
+        raise ConfigError(f"SSL_CERT_FILE or SSL_CERT_DIR cannot be read: {error}", code="ca") from error
+
+
+@functools.cache
+def _no_tls() -> ssl.SSLContext:
+    # Loading the CA bundle costs 20 ms; an empty context fails closed if it were ever used.
+    return ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
