@@ -38,6 +38,7 @@ def make_client():
 
     def make(url, *, timeout=5.0, left=20.0, environment=None, **access):
         end = time.monotonic() + left
+        lines = []
         access = {"headers": {"x-key": TOKEN}, "secrets": (TOKEN,), "token_source": "env X", **access}
         clients.append(
             Client(
@@ -45,10 +46,10 @@ def make_client():
                 environment=environment or {},
                 timeout=timeout,
                 seconds_left=lambda: end - time.monotonic(),
-                log=lambda line: lines.append(line),
+                log=lines.append,
             )
         )
-        clients[-1].lines = lines = []
+        clients[-1].lines = lines
         return clients[-1]
 
     yield make
