@@ -95,6 +95,22 @@ Arguments = Annotated[
 Executable = Annotated[
     Optional[str], typer.Option("--executable", metavar="PATH", help="The browser to start (local).")
 ]
+Stealth = Annotated[bool, typer.Option("--stealth", help="Hide that it is automated (Browserless).")]
+KeepAlive = Annotated[
+    Optional[str],
+    typer.Option("--keep-alive", metavar="DURATION", help="How long the browser outlives its last client."),
+]
+Proxy = Annotated[
+    Optional[str], typer.Option("--proxy", metavar="PROXY", help="on, us, residential:us or datacenter:us.")
+]
+BrowserName = Annotated[Optional[str], typer.Option("--browser", metavar="NAME", help="chromium or chrome.")]
+SavedContext = Annotated[
+    Optional[str], typer.Option("--context", metavar="ID", help="The saved cookies and storage to start with.")
+]
+Set = Annotated[
+    list[str],
+    typer.Option("--set", metavar="KEY=JSON", help="Any field of the provider: --set a.b=1.", show_default=False),
+]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Only show what would be done.")]
 
 _COMMON = {
@@ -192,6 +208,12 @@ def create(
     headed: Headed = False,
     arg: Arguments = [],
     executable: Executable = None,
+    stealth: Stealth = False,
+    keep_alive: KeepAlive = None,
+    proxy: Proxy = None,
+    browser: BrowserName = None,
+    saved: SavedContext = None,
+    set_: Set = [],
 ) -> int:
     """Make a session.
 
@@ -212,7 +234,17 @@ def create(
         labels=config.labels(label),
         count=count,
         owner_pid=owner_pid,
-        options=_provider_options(headed=headed, arguments=arg, executable=executable),
+        options=_provider_options(
+            headed=headed,
+            args=arg,
+            executable=executable,
+            stealth=stealth,
+            keep_alive=_duration(keep_alive, "--keep-alive"),
+            proxy=proxy,
+            browser=browser,
+            context=saved,
+            set=_fields(set_),
+        ),
     )
     return invocation.run(
         "create",
@@ -382,6 +414,12 @@ def run(
     headed: Headed = False,
     arg: Arguments = [],
     executable: Executable = None,
+    stealth: Stealth = False,
+    keep_alive: KeepAlive = None,
+    proxy: Proxy = None,
+    browser: BrowserName = None,
+    saved: SavedContext = None,
+    set_: Set = [],
     grace: Annotated[
         str, typer.Option("--grace", metavar="DURATION", help="How long the command may take to obey a signal.")
     ] = "5s",
@@ -406,7 +444,17 @@ def run(
             region=region,
             ttl=_duration(ttl, "--ttl"),
             labels=config.labels(label),
-            options=_provider_options(headed=headed, arguments=arg, executable=executable),
+            options=_provider_options(
+                headed=headed,
+                args=arg,
+                executable=executable,
+                stealth=stealth,
+                keep_alive=_duration(keep_alive, "--keep-alive"),
+                proxy=proxy,
+                browser=browser,
+                context=saved,
+                set=_fields(set_),
+            ),
         ),
         command=command,
         grace=_duration(grace, "--grace") or 0.0,
@@ -605,12 +653,33 @@ def _run(invocation: Invocation, *, this: bool, named: str | None) -> str | None
     return current
 
 
-def _provider_options(*, headed: bool, arguments: list[str], executable: str | None) -> dict[str, object]:
-    options: dict[str, object] = {}
-    if headed:
-        options["headed"] = True
-    if arguments:
-        options["args"] = arguments
-    if executable is not None:
-        options["executable"] = executable
-    return options
+def _provider_options(**given: object) -> dict[str, object]:
+    """Return what was given: a provider refuses what it has no use for."""
+    return {key: value for key, value in given.items() if value not in (None, False, [], {})}
+
+
+def _fields(pairs: list[str]) -> dict[str, object]:
+    """Read `--set a.b.c=JSON` into nested tables. Raises UsageError."""
+    import json
+
+    fields: dict[str, object] = {}
+    for pair in pairs:
+        path, equals, text = pair.partition("=")
+        names = path.split(".")
+        try:
+            value = json.loads(text)
+        except ValueError:
+            value = None
+            equals = ""
+        if not equals or not all(names):
+            raise UsageError(
+                f"--set {pair[:60]!r} is not understood", hint="--set key=JSON: --set a.b=true, --set name='\"x\"'"
+            )
+        table = fields
+        for name in names[:-1]:
+            inner = table.setdefault(name, {})
+            if not isinstance(inner, dict):
+                raise UsageError(f"--set {path}: {name} is set to something else already")
+            table = inner
+        table[names[-1]] = value
+    return fields

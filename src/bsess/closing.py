@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from bsess import inventory
-from bsess.context import Context, liveness, this_process
+from bsess.context import Context, liveness, this_process, unseal
 from bsess.errors import BsessError, ExitCode, LedgerError, UnreachableError
 from bsess.ledger import Row, RowState
 from bsess.model import Event, Liveness, Outcome, OutcomeKind, Problem
@@ -85,10 +85,11 @@ def close_one(context: Context, target: Target, manner: Manner) -> Outcome:
         row = claimed
     try:
         provider = context.provider(target.profile)
-        answer = provider.close(CloseTarget(id=target.id, force=manner.force))
+        stop_url = None if row is None else unseal(provider, row.stop_url)
+        answer = provider.close(CloseTarget(id=target.id, force=manner.force, stop_url=stop_url))
         if answer.state is CloseState.ACCEPTED and manner.wait is not None:
             answer = _verify(context, provider, target.id, answer, manner.wait)
-        outcome = _outcome(target, answer)
+        outcome = _outcome(target, answer, known_here=row is None or inventory.same_account(row, provider))
     except BsessError as error:
         outcome = _failure(target, error)
     _settle(context, row, outcome, manner)
@@ -169,7 +170,9 @@ _KINDS = {
 }
 
 
-def _outcome(target: Target, answer: CloseAnswer) -> Outcome:
+def _outcome(target: Target, answer: CloseAnswer, *, known_here: bool) -> Outcome:
+    if answer.state is CloseState.ABSENT and not known_here:
+        return _elsewhere(target, answer)
     if answer.state is CloseState.ABSENT:
         kind = OutcomeKind.NOT_FOUND if target.row is None else OutcomeKind.ALREADY_CLOSED
     else:
@@ -201,6 +204,20 @@ def _outcome(target: Target, answer: CloseAnswer) -> Outcome:
         provider_status=answer.provider_status,
         exit_code=ExitCode.FAILED if failed else ExitCode.OK,
         problem=failed,
+    )
+
+
+def _elsewhere(target: Target, answer: CloseAnswer) -> Outcome:
+    message = f"{target.id}: profile {target.profile.name} leads to another account now, whose answer proves nothing"
+    return Outcome(
+        id=target.id,
+        profile=target.profile.name,
+        provider=target.profile.provider,
+        outcome=OutcomeKind.UNKNOWN,
+        reason="the profile leads to another account now",
+        http_status=answer.http_status,
+        exit_code=ExitCode.UNREACHABLE,
+        problem=Problem("account", message, "put the token or the url back with which it was made", target.id),
     )
 
 

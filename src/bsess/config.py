@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
-from bsess import durations
+from bsess import credentials, durations
 from bsess.errors import ConfigError, UsageError
 from bsess.model import LABEL_KEY_MAX, LABEL_VALUE_MAX, OWNER_MAX
 
@@ -68,6 +68,8 @@ class Profile:
     ttl: float | None = None
     url: str | None = None
     insecure: bool = False
+    token_command: str | None = None
+    token_file: str | None = None
     labels: Mapping[str, str] = field(default_factory=dict)
     options: Mapping[str, object] = field(default_factory=dict)
     keys: Mapping[str, tuple[str, str]] = field(default_factory=dict)
@@ -110,6 +112,10 @@ def load(environment: Mapping[str, str]) -> Config:
     _check(document, _TOP, path.value, "")
     profiles = {name: _profile(name, table, path.value) for name, table in document.get("profiles", {}).items()}
     profiles.setdefault("local", Profile(name="local", provider="local", source="default"))
+    for provider in credentials.VARIABLES:
+        variable = credentials.in_environment(provider, environment)
+        if variable is not None:
+            profiles.setdefault(provider, Profile(name=provider, provider=provider, source=f"env {variable}"))
     executable = environment.get("BSESS_EXECUTABLE")
     if executable:
         profiles = {
@@ -126,7 +132,7 @@ def load(environment: Mapping[str, str]) -> Config:
         state_dir=state_dir(environment),
         owner=_owner(environment, document, file),
         run=current_run(environment),
-        default=_default(environment, document, file),
+        default=_default(environment, document, profiles, file),
         profiles=profiles,
         protect=_from_file(sweep, "protect", (), f"{file} sweep.protect", tuple),
         min_age=_min_age(sweep, file),
@@ -242,6 +248,8 @@ def _profile(name: str, table: object, path: Path) -> Profile:
         ttl=None if ttl is None else durations.parse(ttl, name=f"{path}: {prefix}ttl"),
         url=table.get("url"),
         insecure=table.get("insecure", False),
+        token_command=table.get("token_command"),
+        token_file=table.get("token_file"),
         labels=own_labels,
         options={key: table[key] for key in _PROFILE_OPTIONS if key in table},
         keys={key: (_shown(key, value), f"config.toml profiles.{name}.{key}") for key, value in table.items()},
@@ -313,12 +321,22 @@ def current_run(environment: Mapping[str, str]) -> Setting[str | None]:
     return Setting(None, "default")
 
 
-def _default(environment: Mapping[str, str], document: Mapping[str, object], file: str) -> Setting[str]:
+def _default(
+    environment: Mapping[str, str], document: Mapping[str, object], profiles: Mapping[str, Profile], file: str
+) -> Setting[str]:
     if environment.get("BSESS_PROFILE"):
         return Setting(environment["BSESS_PROFILE"], "env BSESS_PROFILE")
     if "default" in document:
         return Setting(str(document["default"]), f"{file} default")
+    with_token = [profile.name for profile in profiles.values() if _has_token(profile, environment)]
+    if len(with_token) == 1:
+        return Setting(with_token[0], "the only profile with a token")
     return Setting("local", "default")
+
+
+def _has_token(profile: Profile, environment: Mapping[str, str]) -> bool:
+    found = credentials.in_environment(profile.provider, environment)
+    return found is not None or profile.token_command is not None or profile.token_file is not None
 
 
 def _min_age(sweep: Mapping[str, object], file: str) -> Setting[float]:

@@ -8,8 +8,9 @@ import threading
 import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
+from urllib.parse import quote
 
-from bsess import process, providers
+from bsess import credentials, process, providers
 from bsess.errors import LedgerError, UsageError
 from bsess.model import Decision, Liveness, Outcome, Process, Session
 from bsess.providers.base import ProviderSettings
@@ -18,10 +19,12 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from bsess.config import Config, Profile
+    from bsess.credentials import Token
     from bsess.ledger import Ledger
     from bsess.providers.base import Provider
 
 KEY_LENGTH = 16
+PLACEHOLDER = "{bsess-token}"
 _KEY_ALPHABET = "abcdefghijklmnopqrstuvwxyz234567"
 
 
@@ -38,7 +41,8 @@ class Context:
     """One command's surroundings.
 
     `confirm` is shown what is to end and returns whether to go on; `emit` gets each session or outcome as it comes;
-    `warn` gets a line for people. `timeout` (seconds) bounds one request, `until` (monotonic) the whole command.
+    `warn` gets a line for people, `log` one for each
+    request. `timeout` (seconds) bounds one request, `until` (monotonic) the whole command.
     """
 
     config: Config
@@ -48,12 +52,15 @@ class Context:
     confirm: Callable[[Sequence[Decision]], bool] = _agree
     emit: Callable[[Session | Outcome], None] = _nothing
     warn: Callable[[str], None] = _nothing
+    log: Callable[[str], None] = _nothing
     timeout: float = 30.0
     until: float | None = None
     workers: int = 16
     _ledger: Ledger | None = None
     _ledger_failed: bool = False
     _local: threading.local = field(default_factory=threading.local)
+    _tokens: dict[str, Token] = field(default_factory=dict, repr=False)
+    _token_lock: threading.Lock = field(default_factory=threading.Lock)
 
     def ledger(self) -> Ledger:
         """Return the ledger, opened at the first call. Raises LedgerError."""
@@ -88,10 +95,29 @@ class Context:
                     environment=self.environment,
                     url=profile.url,
                     region=profile.region,
+                    insecure=profile.insecure,
                     options=profile.options,
+                    token=functools.partial(self._token, profile),
+                    timeout=self.timeout,
+                    seconds_left=self.seconds_left,
+                    log=self.log,
                 ),
             )
         return known[profile.name]
+
+    def _token(self, profile: Profile) -> Token:
+        # Once for all threads: a token_command may ask a person.
+        with self._token_lock:
+            if profile.name not in self._tokens:
+                self._tokens[profile.name] = credentials.token(
+                    profile.provider,
+                    profile.name,
+                    self.environment,
+                    command=profile.token_command,
+                    file=profile.token_file,
+                    config=self.config.path.value,
+                )
+            return self._tokens[profile.name]
 
     def seconds_left(self) -> float:
         """Return how much of the command's deadline is left; infinite without one."""
@@ -102,6 +128,20 @@ class Context:
         if self._ledger is not None:
             self._ledger.close()
             self._ledger = None
+
+
+def seal(provider: Provider, url: str | None) -> str | None:
+    """Return a URL as the ledger keeps it: without the account's token, which a placeholder stands for."""
+    if url is None or provider.secret is None:
+        return url
+    return url.replace(quote(provider.secret, safe=""), PLACEHOLDER).replace(provider.secret, PLACEHOLDER)
+
+
+def unseal(provider: Provider, url: str | None) -> str | None:
+    """Return a URL of the ledger with the account's present token in it."""
+    if url is None or provider.secret is None:
+        return url
+    return url.replace(PLACEHOLDER, quote(provider.secret, safe=""))
 
 
 def new_key() -> str:

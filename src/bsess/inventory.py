@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from bsess import verdict
-from bsess.context import Context, liveness
+from bsess.context import Context, liveness, unseal
 from bsess.errors import BsessError, ExitCode
 from bsess.ledger import Row, RowState
 from bsess.model import Event, Liveness, Problem, Session, Status
@@ -71,8 +71,8 @@ def look(context: Context, names: Sequence[str] = ()) -> Inventory:
     groups = _accounts(context, profiles, failures)
     for group in groups:
         provider = context.provider(group[0])
-        own = [row for row in rows if _same_account(row, provider)]
-        rows = [row for row in rows if not _same_account(row, provider)]
+        own = [row for row in rows if same_account(row, provider)]
+        rows = [row for row in rows if not same_account(row, provider)]
         began = context.now()
         try:
             listing = provider.list()
@@ -129,7 +129,7 @@ def known_session(
         id=remote.id if remote else (row.shown_id if row else session_id or ""),
         profile=profile.name,
         provider=profile.provider,
-        status=_status(row, remote),
+        status=_status(row, remote, context.now()),
         live=remote.live if remote else True,
         mine=me == owner or (tag is not None and tag.name == me),
         region=(remote.region if remote else None) or (row.region if row else None),
@@ -138,9 +138,13 @@ def known_session(
         owner=owner,
         run=row.run if row else (tag.run if tag else None),
         labels=labels,
-        connect_url=(remote.connect_url if remote else None) or (row.connect_url if row else None),
+        connect_url=(remote.connect_url if remote else None) or _unsealed(context, profile, row),
     )
     return Known(session=session, profile=profile, row=row, remote=remote)
+
+
+def _unsealed(context: Context, profile: Profile, row: Row | None) -> str | None:
+    return None if row is None or row.connect_url is None else unseal(context.provider(profile), row.connect_url)
 
 
 def problem(error: BsessError, *, profile: str | None = None) -> Problem:
@@ -193,11 +197,17 @@ def _join(
     for row in rows:
         if row.key in seen:
             continue
-        if listing.complete and _proves_absence(row, began, listing.settle_seconds):
+        if _proves_end(row, listing, began):
             ended.append(Ended(row, _end_reason(row, context.now())))
         else:
-            known.append(_known_by_row(context, row, group))
+            known.append(_known_by_row(context, row, group, recorded=listing.ttl_is_proof))
     return known, ended
+
+
+def _proves_end(row: Row, listing: Listing, began: float) -> bool:
+    if listing.ttl_is_proof:
+        return row.expires_at is not None and row.expires_at <= began
+    return listing.complete and _proves_absence(row, began, listing.settle_seconds)
 
 
 def _proves_absence(row: Row, began: float, settle_seconds: float) -> bool:
@@ -221,26 +231,31 @@ def _end_reason(row: Row, now: float) -> str:
     return "ended by itself or by somebody else"
 
 
-def _known_by_row(context: Context, row: Row, group: list[Profile]) -> Known:
-    return known_session(context, _profile_of(group, row), row=row, remote=None)
+def _known_by_row(context: Context, row: Row, group: list[Profile], *, recorded: bool = False) -> Known:
+    known = known_session(context, _profile_of(group, row), row=row, remote=None)
+    if not recorded or row.id is None or known.session.status == Status.CLOSING:
+        return known
+    return replace(known, session=replace(known.session, status=Status.RECORDED))
 
 
 def _profile_of(group: list[Profile], row: Row | None) -> Profile:
     return next((profile for profile in group if row is not None and profile.name == row.profile), group[0])
 
 
-def _same_account(row: Row, provider: Provider) -> bool:
+def same_account(row: Row, provider: Provider) -> bool:
+    """Tell whether a row's id means something at this provider, with its present token and URL."""
     return (row.provider, row.base_url, row.account) == (provider.name, provider.base_url, provider.account)
 
 
-def _status(row: Row | None, remote: RemoteSession | None) -> str:
+def _status(row: Row | None, remote: RemoteSession | None, now: float) -> str:
     if remote is not None and not remote.live:
         return remote.status
     if row is not None and row.state is RowState.CLOSING:
         return Status.CLOSING
     if remote is not None:
         return remote.status
-    return Status.STARTING if row is not None and row.state is RowState.INTENT else Status.UNKNOWN
+    waited_for = row is not None and row.state is RowState.INTENT and not create_is_over(row, now)
+    return Status.STARTING if waited_for else Status.UNKNOWN
 
 
 def _earliest(*times: float | None) -> float | None:

@@ -117,6 +117,7 @@ class Invocation:
             environment=self.environment,
             command=self.command,
             confirm=self._confirm,
+            log=(lambda line: self.say([line])) if flags.verbose else _ignore,
             warn=lambda line: self.say([f"warning: {line}"]),
             timeout=30.0 if flags.timeout is None else durations.parse(flags.timeout, name="--timeout"),
             until=None if deadline is None else time.monotonic() + deadline,
@@ -231,6 +232,10 @@ def read_ids(names: Sequence[str]) -> tuple[list[str], list[str]]:
             f"standard input is not UTF-8 (byte {error.start}): these are no ids", code="id_invalid"
         ) from error
     return typed, [line.strip() for line in lines if line.strip()]
+
+
+def _ignore(_: str) -> None:
+    return None
 
 
 def _untold(context: Context, result: Result, error: Exception, told: Told | None) -> ResultUntold:

@@ -17,12 +17,16 @@ LABEL_VALUE_MAX = 200
 
 
 class Status(StrEnum):
-    """The statuses bsess itself names; a provider's unknown ones are shown as they are, and count as live."""
+    """The statuses bsess itself names; a provider's unknown ones are shown as they are, and count as live.
+
+    RECORDED: in the ledger, and its provider tells nothing of it. UNKNOWN: it may exist.
+    """
 
     STARTING = "starting"
     RUNNING = "running"
     CLOSING = "closing"
     UNKNOWN = "unknown"
+    RECORDED = "recorded"
     ENDED = "ended"
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from bsess import config as settings
 from bsess import inventory, verdict
 from bsess.commands.close import check_name
-from bsess.context import new_key
+from bsess.context import new_key, seal
 from bsess.errors import BsessError, ExitCode, FailedError, NotFoundError
 from bsess.ledger import Row, RowState
 from bsess.model import Result
@@ -81,7 +81,7 @@ def _adopt(context: Context, name: str, options: AdoptOptions) -> Session:
         region=remote.region,
         labels={**remote.labels, **options.labels},
         expires_at=min(now + ttl, remote.expires_at or now + ttl),
-        connect_url=remote.connect_url,
+        connect_url=seal(provider, remote.connect_url),
     )
     row = _write(context, fresh, profile)
     return inventory.known_session(context, profile, row=row, remote=remote).session

@@ -9,7 +9,7 @@ from bsess import inventory, verdict
 from bsess.closing import Manner, Target, close_all
 from bsess.errors import BsessError, ExitCode, FailedError, LedgerError, UsageError
 from bsess.ledger import Row, RowState
-from bsess.model import Decision, Outcome, OutcomeKind, Result
+from bsess.model import Decision, Outcome, OutcomeKind, Result, Session, Status
 from bsess.sweep.policy import protection
 
 if TYPE_CHECKING:
@@ -215,8 +215,8 @@ def _of_row(context: Context, row: Row, options: CloseOptions, *, typed: bool) -
     if not typed:
         if not mine and not options.foreign:
             return outcome(OutcomeKind.SKIPPED, f"foreign: {row.owner}'s; --foreign ends it all the same")
-        known = inventory.known_session(context, profile, row=row, remote=None)
-        why = protection(known.session, context.config.protect.value, context.now())
+        session = Session(row.shown_id, profile.name, row.provider, Status.RECORDED, mine=mine, labels=row.labels)
+        why = protection(session, context.config.protect.value, context.now())
         if why is not None:
             return outcome(OutcomeKind.PROTECTED, why)
     return Target(row.shown_id, profile, row, foreign=None if mine else f"{row.owner}'s")

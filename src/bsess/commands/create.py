@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from bsess import config as settings
 from bsess import durations, inventory
 from bsess.closing import Manner, Target, close_one
-from bsess.context import Context, identify, new_key, this_process
+from bsess.context import Context, identify, new_key, seal, this_process
 from bsess.errors import BsessError, ExitCode, UnreachableError, UsageError
 from bsess.ledger import Row, RowState
 from bsess.model import LABEL_KEEP_UNTIL, Owner, Process, Result, Session
@@ -195,6 +195,7 @@ class Maker:
 
     def _opened(self, row: Row, remote: RemoteSession) -> Made:
         context = self._context
+        provider = context.provider(self._profile)
         wanted = replace(
             row,
             id=remote.id,
@@ -202,12 +203,14 @@ class Maker:
             changed_at=context.now(),
             expires_at=remote.expires_at or row.expires_at,
             region=remote.region or row.region,
-            connect_url=remote.connect_url,
+            connect_url=seal(provider, remote.connect_url),
+            stop_url=seal(provider, remote.stop_url),
+            query_url=seal(provider, remote.query_url),
         )
         opened = context.ledger().change(wanted, event=inventory.event(context, wanted, "created"))
         if opened is None:
             # Whoever ended it may have found nothing yet: its browser came after.
-            context.provider(self._profile).close(CloseTarget(remote.id, force=True))
+            provider.close(CloseTarget(remote.id, force=True, stop_url=remote.stop_url))
             raise BsessError(f"{remote.id}: another process ended it while it was made", code="ended_meanwhile")
         with self._lock:
             self._under_way[row.key] = opened

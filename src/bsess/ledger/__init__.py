@@ -32,7 +32,7 @@ class Row:
     `key` is the ledger's own id, `id` the provider's (None until it answered). `base_url` and `account` say where
     that id means something. `creator` is the process that sent the create, `settled_by` when that create is surely
     over. `owner_process` and `lease_until` say who keeps it. `claim` is the process that is ending it, since
-    `claimed_at`. `failure` is why the last close failed, or None.
+    `claimed_at`. `failure` is why the last close failed, or None. A token inside a URL is a placeholder here.
     """
 
     key: str
@@ -58,6 +58,8 @@ class Row:
     claimed_at: float | None = None
     failure: str | None = None
     connect_url: str | None = field(default=None, repr=False)
+    stop_url: str | None = field(default=None, repr=False)
+    query_url: str | None = field(default=None, repr=False)
 
     @property
     def shown_id(self) -> str:

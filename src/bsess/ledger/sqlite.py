@@ -79,7 +79,9 @@ MIGRATIONS = (
         claim TEXT,
         claimed_at REAL,
         failure TEXT,
-        connect_url TEXT
+        connect_url TEXT,
+        stop_url TEXT,
+        query_url TEXT
     );
     CREATE INDEX session_open ON session (created_at) WHERE state <> 'closed';
     CREATE INDEX session_id ON session (id);
@@ -125,6 +127,8 @@ _COLUMNS = [
     "claimed_at",
     "failure",
     "connect_url",
+    "stop_url",
+    "query_url",
 ]
 _EVENT_COLUMNS = ["at", "event", "command", "id", "profile", "provider", "owner", "run", "outcome", "reason"]
 _SELECT = f"SELECT {', '.join(_COLUMNS)} FROM session"  # noqa: S608  our own column names
@@ -173,7 +177,7 @@ class SqliteLedger:
         """Write a row by compare-and-set, a closed one without its secrets."""
         changed = replace(row, version=row.version + 1)
         if changed.state is RowState.CLOSED:
-            changed = replace(changed, connect_url=None, claim=None, claimed_at=None)
+            changed = replace(changed, connect_url=None, stop_url=None, query_url=None, claim=None, claimed_at=None)
         with self._failing(), self._transaction():
             cursor = self._connection.execute(_UPDATE, (*_values(changed), row.key, row.version))
             if cursor.rowcount != 1:

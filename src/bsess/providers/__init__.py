@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 ENTRY_POINT_GROUP = "bsess.providers"
 
 BUILT_IN = {
+    "browserless": "bsess.providers.browserless:BrowserlessProvider",
     "local": "bsess.providers.local:LocalProvider",
     "memory": "bsess.providers.memory:MemoryProvider",
 }

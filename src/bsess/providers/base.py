@@ -11,30 +11,54 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING, ClassVar, Protocol
 
+from bsess.errors import AuthError
+
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
     from pathlib import Path
 
+    from bsess.credentials import Token
     from bsess.model import Owner
 
 
 class Capability(StrEnum):
     """What a provider may lack."""
 
-    LOCAL = "local"
+    REGIONS = "regions"
     TAG = "tag"
+
+
+def _no_token() -> Token:
+    raise AuthError("there is no token", code="no_token")
+
+
+def _endless() -> float:
+    return float("inf")
+
+
+def _silent(_: str) -> None:
+    return None
 
 
 @dataclass(frozen=True, slots=True)
 class ProviderSettings:
-    """What an adapter is built from: one profile, resolved. `options` holds the profile's further keys."""
+    """What an adapter is built from: one profile, resolved. `options` holds the profile's further keys.
+
+    `token` finds the profile's token when it is needed, and raises AuthError where there is none. `timeout` bounds one
+    request and `seconds_left` tells what is left of the command, both in seconds; `log` takes a line for each request.
+    """
 
     profile: str
     state_dir: Path
     environment: Mapping[str, str]
     url: str | None = None
     region: str | None = None
+    insecure: bool = False
     options: Mapping[str, object] = field(default_factory=dict)
+    token: Callable[[], Token] = _no_token
+    timeout: float = 30.0
+    seconds_left: Callable[[], float] = _endless
+    log: Callable[[str], None] = _silent
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +93,8 @@ class RemoteSession:
     owner: Owner | None = None
     labels: Mapping[str, str] = field(default_factory=dict)
     connect_url: str | None = field(default=None, repr=False)
+    stop_url: str | None = field(default=None, repr=False)
+    query_url: str | None = field(default=None, repr=False)
     notes: tuple[str, ...] = ()
 
 
@@ -77,20 +103,23 @@ class Listing:
     """One look at an account.
 
     `complete`: all of its sessions are in it. `settle_seconds`: a session missing from a complete listing has ended
-    if nothing changed in its row for that long before the listing began.
+    if nothing changed in its row for that long before the listing began. `ttl_is_proof`: this provider lists nothing,
+    so that the ttl alone tells that a session has ended.
     """
 
     sessions: tuple[RemoteSession, ...]
     complete: bool = True
     settle_seconds: float = 60.0
+    ttl_is_proof: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class CloseTarget:
-    """The session to end; `force`: although a client is attached or it hangs."""
+    """The session to end; `force`: although a client is attached or it hangs. `stop_url`: what ends it, if known."""
 
     id: str
     force: bool = False
+    stop_url: str | None = field(default=None, repr=False)
 
 
 class CloseState(StrEnum):
@@ -117,13 +146,17 @@ class CloseAnswer:
 
 
 class Provider(Protocol):
-    """One account at one service. Instances are used by one thread at a time."""
+    """One account at one service. Instances are used by one thread at a time.
+
+    `base_url` and `account` say where an id means something; `secret` is the token that may stand in its URLs.
+    """
 
     name: ClassVar[str]
     capabilities: ClassVar[frozenset[Capability]]
     ttl_bounds: ClassVar[tuple[float, float]]
     base_url: str
     account: str
+    secret: str | None
 
     def validate(self, request: CreateRequest) -> None:
         """Refuse, before anything is recorded or sent, what can never work. Raises BsessError."""

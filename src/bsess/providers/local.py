@@ -77,12 +77,13 @@ class LocalProvider:
     """The Chromium browsers that bsess started on this machine, under one state folder."""
 
     name: ClassVar[str] = "local"
-    capabilities: ClassVar[frozenset[Capability]] = frozenset({Capability.LOCAL})
+    capabilities: ClassVar[frozenset[Capability]] = frozenset()
     ttl_bounds: ClassVar[tuple[float, float]] = (1.0, 30 * 86_400.0)
 
     def __init__(self, settings: ProviderSettings) -> None:
         self._settings = settings
         self._root = settings.state_dir / "local"
+        self.secret: str | None = None
         self.base_url = "local:"
         self.account = str(os.geteuid())
 

@@ -40,6 +40,7 @@ class MemoryProvider:
     ttl_bounds: ClassVar[tuple[float, float]] = (1.0, 86_400.0)
 
     def __init__(self, settings: ProviderSettings) -> None:
+        self.secret: str | None = None
         self.base_url = "memory:"
         self.account = settings.profile
         self._sessions = _ACCOUNTS.setdefault(settings.profile, {})

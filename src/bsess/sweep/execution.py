@@ -71,6 +71,7 @@ def facts(context: Context, known: Known) -> Facts:
         failure = failure or "it was cut short"
     return Facts(
         known.session,
+        beyond_reach=row.id is None and known.remote is None,
         lost_create=row.state is RowState.INTENT and inventory.create_is_over(row, now),
         failure=failure,
         owner_process=_owner_process(known),

@@ -23,12 +23,14 @@ SLACK_SECONDS = 300.0
 class Facts:
     """What is known of one session at the moment of the decision. Times are seconds since the epoch.
 
-    `lost_create`: its create was never answered and nobody waits for it. `failure`: why its last close failed.
+    `lost_create`: its create was never answered and nobody waits for it; `beyond_reach`: its provider can neither find
+    nor end such a one. `failure`: why its last close failed.
     `owner_process`: whether that lives, None where none is recorded. `local_times`: its times come from this machine.
     """
 
     session: Session
     lost_create: bool = False
+    beyond_reach: bool = False
     failure: str | None = None
     owner_process: Liveness | None = None
     lease_until: float | None = None
@@ -84,6 +86,9 @@ def _decide(facts: Facts, rules: Rules, now: float) -> tuple[bool, str]:
     slack = 0.0 if facts.local_times else SLACK_SECONDS
     if session.expires_at is not None and session.expires_at + slack <= now:
         return True, f"ttl passed {durations.show(now - session.expires_at)} ago"
+    if facts.lost_create and facts.beyond_reach:
+        by = "some time" if session.expires_at is None else f"{durations.show(session.expires_at - now)} from now"
+        return False, f"its create was never answered and nothing can find it: its ttl ends it {by}"
     if facts.lost_create:
         return True, "its create was never answered"
     if facts.failure is not None:

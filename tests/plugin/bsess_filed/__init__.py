@@ -31,6 +31,7 @@ class FiledProvider:
     name = "filed"
     capabilities = frozenset({Capability.TAG})
     ttl_bounds = (1.0, 3600.0)
+    secret = None
 
     def __init__(self, settings):
         self.base_url = settings.url or ""

@@ -1,0 +1,136 @@
+"""Browserless's Session API on loopback: with state, and a refusal of every request that no document has."""
+
+from __future__ import annotations
+
+import json
+import socket
+import threading
+import uuid
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from urllib.parse import parse_qs, urlsplit
+
+TOKEN = "canary-token-4711"
+FIELDS = {
+    "ttl": int,
+    "processKeepAlive": int,
+    "stealth": bool,
+    "browser": str,
+    "headless": bool,
+    "args": list,
+    "proxy": dict,
+    "profile": str,
+    "url": str,
+}
+
+
+class FakeBrowserless:
+    """`sessions` is what lives, `requests` what was asked (method, path, query, body), `wrong` what no document has.
+
+    `misbehave[method]` is a status, "lost" (done, the connection then breaks), or a bytes body for a 200.
+    `attached` holds the ids that a client is attached to.
+    """
+
+    def __init__(self):
+        self.sessions = {}
+        self.requests = []
+        self.wrong = []
+        self.misbehave = {}
+        self.attached = set()
+        fake = self
+
+        class Handler(BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+
+            def do_POST(self):
+                fake._handle(self, "POST")
+
+            def do_DELETE(self):
+                fake._handle(self, "DELETE")
+
+            def do_GET(self):
+                fake._handle(self, "GET")
+
+            def log_message(self, *_):
+                pass
+
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.url = f"http://127.0.0.1:{self._server.server_port}"
+        threading.Thread(target=self._server.serve_forever, args=(0.05,), daemon=True).start()
+
+    def close(self):
+        self._server.shutdown()
+        self._server.server_close()
+
+    def methods(self):
+        return [method for method, *_ in self.requests]
+
+    def _handle(self, handler, method):
+        parts = urlsplit(handler.path)
+        query = {key: values[0] for key, values in parse_qs(parts.query, keep_blank_values=True).items()}
+        length = int(handler.headers.get("content-length", 0))
+        raw = handler.rfile.read(length) if length else b""
+        body = json.loads(raw) if raw else None
+        self.requests.append((method, parts.path, query, body))
+        fault = self.misbehave.get(method)
+        if isinstance(fault, int):
+            self._send(handler, fault, b"<html>no</html>", "text/html")
+            return
+        if query.get("token") != TOKEN:
+            self._send(handler, 401, b"Invalid API key", "text/plain")
+            return
+        if method == "POST" and parts.path == "/session":
+            self._create(handler, body, query, fault)
+        elif method == "DELETE" and parts.path.startswith(("/session/", "/e/")):
+            self._delete(handler, parts.path.rpartition("/")[2], query, fault)
+        else:
+            self.wrong.append(f"{method} {parts.path}")
+            self._send(handler, 404, b"Not Found", "text/plain")
+
+    def _create(self, handler, body, query, fault):
+        mistakes = [key for key, value in (body or {}).items() if key not in FIELDS or type(value) is not FIELDS[key]]
+        if body is None or mistakes or "ttl" not in body or set(query) != {"token"}:
+            self.wrong.append(f"create {body} {query}")
+            self._send(handler, 400, b"bad request", "text/plain")
+            return
+        if not 1 <= body["ttl"] <= 86_400_000:
+            self._send(handler, 400, b"ttl must be between 1 and 86,400,000 (your plan's maximum)", "text/plain")
+            return
+        session_id = str(uuid.uuid4())
+        self.sessions[session_id] = body
+        answer = {
+            "id": session_id,
+            "connect": f"wss://{self.url[7:]}/session/connect/{session_id}?token={TOKEN}",
+            "stop": f"{self.url}/e/abc/session/{session_id}?token={TOKEN}",
+            "browserQL": f"{self.url}/session/bql/{session_id}?token={TOKEN}",
+            "ttl": body["ttl"],
+            "cloudEndpointId": None,
+        }
+        if fault == "lost":
+            handler.close_connection = True
+            handler.connection.shutdown(socket.SHUT_RDWR)
+            return
+        self._send(handler, 200, fault if isinstance(fault, bytes) else json.dumps(answer).encode())
+
+    def _delete(self, handler, session_id, query, fault):
+        if set(query) - {"token", "force"} or query.get("force", "true") != "true":
+            self.wrong.append(f"delete {query}")
+        if session_id not in self.sessions:
+            self._send(handler, 404, b"Session not found", "text/plain")
+            return
+        if session_id in self.attached and "force" not in query:
+            self._send(handler, 409, b"Session has active connections", "text/plain")
+            return
+        del self.sessions[session_id]
+        if fault == "lost":
+            handler.close_connection = True
+            handler.connection.shutdown(socket.SHUT_RDWR)
+            return
+        said = {"success": True, "message": f"Session {session_id} was successfully removed", "sessionId": session_id}
+        self._send(handler, 200, json.dumps(said).encode())
+
+    def _send(self, handler, status, body, kind="application/json"):
+        handler.send_response(status)
+        handler.send_header("content-type", kind)
+        handler.send_header("content-length", str(len(body)))
+        handler.end_headers()
+        handler.wfile.write(body)

@@ -1,0 +1,247 @@
+"""Browserless's Session API, through the real executable and a fake that refuses what no document has."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+import time
+
+import pytest
+
+import strangers
+from fake_browserless import TOKEN, FakeBrowserless
+from worlds import write_config
+
+
+@pytest.fixture
+def cloud():
+    fake = FakeBrowserless()
+    yield fake
+    wrong = fake.wrong
+    fake.close()
+    assert wrong == []
+
+
+@pytest.fixture
+def account(world, cloud):
+    world.variables |= {"BROWSERLESS_TOKEN": TOKEN, "BSESS_OWNER": "me"}
+    write_config(world, f'default = "work"\n[profiles.work]\nprovider = "browserless"\nurl = "{cloud.url}"\n')
+    return world
+
+
+def outcome(ended):
+    assert len(ended.outcomes) == 1
+    return ended.outcomes[0]["outcome"], ended.code
+
+
+def test_the_documented_flow_request_for_request(account, cloud):
+    made = account.create("--ttl", "60s", "--stealth")
+    assert cloud.requests == [("POST", "/session", {"token": TOKEN}, {"ttl": 60000, "stealth": True})]
+    assert outcome(account.ok("close", made["id"], "--force", "-o", "json")) == ("closed", 0)
+    assert cloud.requests[1:] == [("DELETE", f"/e/abc/session/{made['id']}", {"token": TOKEN, "force": "true"}, None)]
+    assert cloud.sessions == {}
+
+
+def test_every_field_of_the_api_has_its_flag(account, cloud):
+    account.create(
+        "--ttl", "10m", "--keep-alive", "2m", "--proxy", "residential:us", "--browser", "chrome", "--headed",
+        "--arg=--lang=de", "--context", "shop", "--set", 'url="http://x/"', "--set", "proxy.sticky=true",
+    )  # fmt: skip
+    assert cloud.requests[0][3] == {
+        "ttl": 600_000,
+        "processKeepAlive": 120_000,
+        "browser": "chrome",
+        "headless": False,
+        "args": ["--lang=de"],
+        "profile": "shop",
+        "proxy": {"type": "residential", "country": "us", "sticky": True},
+        "url": "http://x/",
+    }
+
+
+@pytest.mark.parametrize(
+    "flags",
+    [
+        ["--keep-alive", "20m", "--ttl", "10m"],
+        ["--browser", "firefox"],
+        ["--proxy", "nowhere/at/all"],
+        ["--executable", "/bin/true"],
+        ["--set", "a"],
+        ["--set", "a={"],
+    ],
+)
+def test_what_the_api_cannot_do_is_refused_before_any_request(account, cloud, flags):
+    assert account.run("create", *flags).code == 2
+    assert cloud.requests == []
+
+
+def test_a_session_is_listed_from_the_ledger_with_its_expiry(account, cloud):
+    made = account.create("--ttl", "10m")
+    listed = account.ok("list", "-p", "work", "-o", "json").sessions
+    assert [(item["id"], item["status"], item["mine"]) for item in listed] == [(made["id"], "recorded", True)]
+    assert listed[0]["expires_at"] == made["expires_at"]
+
+
+def test_the_profile_is_there_as_soon_as_its_token_is(account):
+    write_config(account)
+    shown = {line["key"]: line for line in account.ok("config", "show", "-o", "json").json["data"]["settings"]}
+    assert shown["profiles.browserless.provider"]["source"] == "env BROWSERLESS_TOKEN"
+    assert shown["default"]["value"] == "browserless"
+
+
+def test_a_client_that_is_attached_is_said_and_force_ends_it(account, cloud):
+    made = account.create()
+    cloud.attached.add(made["id"])
+    ended = account.run("close", made["id"], "-o", "json")
+    assert outcome(ended) == ("failed", 1)
+    assert "--force" in ended.json["errors"][0]["hint"]
+    assert outcome(account.ok("close", made["id"], "--force", "-o", "json")) == ("closed", 0)
+
+
+def test_a_404_is_already_closed(account, cloud):
+    made = account.create()
+    cloud.sessions.clear()
+    assert outcome(account.ok("close", made["id"], "-o", "json")) == ("already_closed", 0)
+    assert account.rows() == []
+
+
+def test_a_404_for_another_token_proves_nothing(account, cloud):
+    made = account.create()
+    cloud.misbehave["DELETE"] = 404
+    ended = account.run("close", made["id"], "-o", "json", env={"BROWSERLESS_TOKEN": "another"})
+    assert ended.outcomes[0]["outcome"] == "unknown"
+    assert ended.code == 5
+    assert [row["id"] for row in account.rows()] == [made["id"]]
+    assert made["id"] in cloud.sessions
+
+
+def test_a_lost_answer_to_a_close_is_settled_by_asking_again(account, cloud):
+    made = account.create()
+    cloud.misbehave["DELETE"] = "lost"
+    assert outcome(account.ok("close", made["id"], "-o", "json")) == ("already_closed", 0)
+    assert cloud.methods() == ["POST", "DELETE", "DELETE"]
+
+
+def test_a_create_is_never_sent_twice_after_an_ambiguous_failure(account, cloud):
+    cloud.misbehave["POST"] = "lost"
+    ended = account.run("create", "--ttl", "10m", "-o", "json")
+    assert ended.code == 5
+    assert cloud.methods() == ["POST"]
+    sessions = account.ok("list", "-p", "work", "-o", "json").sessions
+    assert [(item["status"], bool(item["expires_at"])) for item in sessions] == [("unknown", True)]
+    swept = account.ok("sweep", "--yes", "-o", "json")
+    assert [item["decision"] for item in swept.json["data"]["decisions"]] == ["spare"]
+    assert "its ttl ends it" in swept.json["data"]["decisions"][0]["reason"]
+
+
+def test_a_session_that_nobody_can_list_ends_in_the_ledger_with_its_ttl(account, cloud):
+    account.create("--ttl", "1s")
+    time.sleep(1.1)  # its ttl is what is waited for
+    ended = account.ok("list", "-p", "work")
+    assert ended.out == ""
+    assert "ttl passed" in ended.err
+    assert account.rows() == []
+
+
+@pytest.mark.parametrize(
+    ("status", "code"),
+    [(400, 1), (401, 4), (402, 6), (403, 4), (404, 1), (408, 5), (429, 6), (500, 5), (503, 5), (302, 5)],
+)
+def test_each_refusal_of_a_create_has_its_code_and_is_sent_once(account, cloud, status, code):
+    cloud.misbehave["POST"] = status
+    ended = account.run("create")
+    assert ended.code == code
+    assert len(ended.err.splitlines()) <= 2
+    assert cloud.methods() == ["POST"]
+    assert len(account.rows()) == (1 if code == 5 else 0)
+
+
+@pytest.mark.parametrize("body", [b"", b"{}", b"[]", b'{"id": 7}', b'{"id": "a b"}', b'{"id": ', b"<html>", b"\xff"])
+def test_an_answer_that_cannot_be_read_leaves_the_state_unknown(account, cloud, body):
+    cloud.misbehave["POST"] = body
+    assert account.run("create").code == 5
+    assert len(account.rows()) == 1
+
+
+@pytest.mark.parametrize("status", [429, 503])
+def test_a_close_is_tried_again_and_then_unknown_or_refused(account, cloud, status):
+    made = account.create()
+    cloud.misbehave["DELETE"] = status
+    ended = account.run("close", made["id"], "-o", "json", "--deadline", "30s")
+    assert outcome(ended) == (("failed", 6) if status == 429 else ("unknown", 5))
+    assert cloud.methods().count("DELETE") > 1
+    assert [row["id"] for row in account.rows()] == [made["id"]]
+
+
+def test_a_sweep_ends_a_session_whose_owner_process_is_gone(account, cloud):
+    with strangers.a_process() as owner:
+        account.create("--owner-pid", str(owner.pid))
+    assert outcome(account.ok("sweep", "--yes", "-o", "json")) == ("closed", 0)
+    assert cloud.sessions == {}
+
+
+def test_run_gives_the_connect_url_and_ends_the_session(account, cloud):
+    ended = account.ok("run", "--ttl", "60s", "--", "sh", "-c", "echo $BSESS_CONNECT_URL $BSESS_PROVIDER")
+    assert ended.out.startswith("wss://")
+    assert TOKEN in ended.out
+    assert "browserless" in ended.out
+    assert cloud.methods() == ["POST", "DELETE"]
+
+
+def test_a_stop_url_that_leads_elsewhere_is_never_sent(account, cloud):
+    cloud.misbehave["POST"] = json.dumps({"id": "abcdef", "stop": "http://127.0.0.1:9/session/abcdef"}).encode()
+    made = account.create()
+    ended = account.run("close", made["id"], "-o", "json")
+    assert outcome(ended) == ("failed", 1)
+    assert ended.json["errors"][0]["code"] == "stop_url"
+
+
+def test_a_missing_token_names_what_to_set(account):
+    ended = account.run("create", env={"BROWSERLESS_TOKEN": ""})
+    assert ended.code == 4
+    assert "BROWSERLESS_TOKEN" in ended.err
+
+
+def test_a_401_says_where_the_token_came_from(account, cloud):
+    ended = account.run("create", env={"BROWSERLESS_TOKEN": "wrong"})
+    assert ended.code == 4
+    assert "env BROWSERLESS_TOKEN" in ended.err
+
+
+@pytest.mark.parametrize("key", ["token_command", "token_file"])
+def test_a_token_comes_from_a_command_or_a_file(account, cloud, key):
+    secret = account.folder / "token"
+    secret.write_text(TOKEN + "\n")
+    value = f"cat {secret}" if key == "token_command" else str(secret)
+    write_config(
+        account,
+        f'default = "work"\n[profiles.work]\nprovider = "browserless"\nurl = "{cloud.url}"\n{key} = "{value}"\n',
+    )
+    account.config.chmod(0o600)
+    account.create(env={"BROWSERLESS_TOKEN": ""})
+    assert len(cloud.sessions) == 1
+
+
+def test_a_token_command_in_a_config_that_others_can_write_is_not_run(account, cloud):
+    write_config(
+        account,
+        f'default = "work"\n[profiles.work]\nprovider = "browserless"\ntoken_command = "touch {account.folder}/ran"\n',
+    )
+    account.config.chmod(0o666)
+    assert account.run("create", env={"BROWSERLESS_TOKEN": ""}).code == 2
+    assert not (account.folder / "ran").exists()
+
+
+def test_the_token_is_nowhere(account, cloud):
+    made = account.create("-v", "--debug")
+    cloud.misbehave["DELETE"] = 500
+    told = [account.run("close", made["id"], "-v", "--debug", "--deadline", "8s")]
+    told += [
+        account.run(*arguments)
+        for arguments in (["list", "-o", "json"], ["history", "-o", "json"], ["sweep", "--dry-run"])
+    ]
+    told += [account.run("config", "show"), account.run("list", "-v", "--debug", "-o", "table")]
+    assert not [ended for ended in told if TOKEN in ended.out + ended.err]
+    connection = sqlite3.connect(account.state / "ledger.sqlite3")
+    assert TOKEN not in "\n".join(connection.iterdump())
+    connection.close()
