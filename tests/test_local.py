@@ -69,9 +69,9 @@ def page_url():
 def test_playwright_reads_a_page_and_a_close_leaves_nothing_though_it_is_attached(any_world, page_url, force, seconds):
     made = any_world.create()
     with sync_playwright() as playwright:
-        browser = playwright.chromium.connect_over_cdp(made["connect_url"])
+        browser = playwright.chromium.connect_over_cdp(made["connect_url"], timeout=120_000)
         page = browser.new_page()
-        page.goto(page_url)
+        page.goto(page_url, timeout=120_000)
         assert page.title() == "here it is"
         any_world.ok("close", made["id"], *force)
     any_world.assert_nothing_left(within=seconds)
@@ -505,3 +505,16 @@ def test_a_session_that_has_ended_cannot_be_adopted(world):
     made = world.create(env=SOMEBODY_ELSE)
     world.ok("close", made["id"])
     assert world.run("adopt", made["id"]).code == 1
+
+
+def test_a_browser_whose_marker_is_deleted_is_ended_by_its_close(world):
+    made = world.create()
+    (world.state / "local" / made["id"] / "session.json").unlink()
+    assert world.ok("close", made["id"], "-o", "json").outcomes[0]["outcome"] == "closed"
+    world.assert_nothing_left()
+
+
+def test_a_browser_whose_marker_is_deleted_is_ended_by_its_holder(world):
+    made = world.create()
+    (world.state / "local" / made["id"] / "session.json").unlink()
+    world.assert_nothing_left(within=15)

@@ -373,3 +373,8 @@ def test_the_command_reads_the_terminal(world, terminal):
     begun.press(b"a line\n")
     assert wait_for(begun.ended, 20)
     assert b"got a line" in begun.shown
+
+
+def test_a_state_folder_that_is_deleted_meanwhile_leaves_no_browser(world):
+    world.run("run", "--", "rm", "-rf", str(world.state))
+    assert wait_for(lambda: not world.processes(), 15), world.processes()

@@ -41,8 +41,8 @@ class Context:
     """One command's surroundings.
 
     `confirm` is shown what is to end and returns whether to go on; `emit` gets each session or outcome as it comes;
-    `warn` gets a line for people, `log` one for each
-    request. `timeout` (seconds) bounds one request, `until` (monotonic) the whole command.
+    `warn` gets a line for people, `alarm` one that they must not miss, `log` one for each request. `timeout` (seconds)
+    bounds one request, `until` (monotonic) the whole command.
     """
 
     config: Config
@@ -52,6 +52,7 @@ class Context:
     confirm: Callable[[Sequence[Decision]], bool] = _agree
     emit: Callable[[Session | Outcome], None] = _nothing
     warn: Callable[[str], None] = _nothing
+    alarm: Callable[[str], None] = _nothing
     log: Callable[[str], None] = _nothing
     timeout: float = 30.0
     until: float | None = None

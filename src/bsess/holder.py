@@ -181,11 +181,16 @@ def _has_ended(browser: int) -> bool:
 
 
 def _hold(folder: str, browser: int, signals: int, until: float) -> bool:
-    """Wait for the end: the browser's own, a signal, or the ttl. Tell whether the browser is still to be ended."""
+    """Wait for the end: the browser's own, a signal, the ttl, or that its folder is deleted.
+
+    Tell whether the browser is still to be ended.
+    """
     while not _has_ended(browser):
         left = until - now()
         if left <= 0 or signal.SIGTERM in _noted or signal.SIGINT in _noted:
             return True
+        if not os.path.exists(folder + "/" + files.MARKER):
+            return True  # deleted by hand: nobody could find this browser any more
         ready, _, _ = select.select([signals], [], [], min(left, LOOK_AGAIN))
         if ready:
             os.read(signals, 64)

@@ -73,7 +73,7 @@ def run(context: Context, options: RunOptions) -> int:
             child = _Child(program, options.command, {**context.environment, **_variables(made, run_id)}, wakeups.reset)
             _attend(context, child, made, wakeups, options.grace)
         except _CannotExecuteError as error:
-            context.warn(f"{options.command[0]}: {error}")
+            context.alarm(f"{options.command[0]}: {error}")
             return CANNOT_EXECUTE
         finally:
             _end(context, made, stopped=bool(wakeups.noted))
@@ -86,7 +86,7 @@ class _CannotExecuteError(Exception):
 
 def _cannot_run(context: Context, name: str) -> int:
     exists = os.path.exists(name) if os.sep in name else False  # noqa: PTH110  a name, not yet a path
-    context.warn(f"{name}: {'cannot be executed' if exists else 'no such command'}; no session was made")
+    context.alarm(f"{name}: {'cannot be executed' if exists else 'no such command'}; no session was made")
     return CANNOT_EXECUTE if exists else NOT_FOUND
 
 
@@ -233,10 +233,10 @@ def _end(context: Context, made: Made, *, stopped: bool) -> None:
     try:
         outcome = close_one(context, Target(made.session.id, made.profile, row), manner)
     except BsessError as error:
-        context.warn(f"{made.session.id} could not be closed: {error.message}; `bsess sweep` ends it")
+        context.alarm(f"{made.session.id} could not be closed: {error.message}; `bsess sweep` ends it")
         return
     if outcome.outcome not in (OutcomeKind.CLOSED, OutcomeKind.ALREADY_CLOSED, OutcomeKind.CLOSING):
-        context.warn(f"{made.session.id} could not be closed: {outcome.reason}; `bsess sweep` ends it")
+        context.alarm(f"{made.session.id} could not be closed: {outcome.reason}; `bsess sweep` ends it")
 
 
 def _has_terminal() -> bool:

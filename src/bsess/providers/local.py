@@ -180,7 +180,7 @@ class LocalProvider:
         if session is None:
             return CloseAnswer(CloseState.ABSENT)
         if session.owner is None:
-            return _remove_unmarked(path, target.id)
+            return _end_unmarked(path, target.id)
         state = _read(Path(path) / files.BROWSER)
         leader = _identity(state, "pid", "start")
         if not target.force and leader is not None:
@@ -309,7 +309,13 @@ def _candidates(environment: Mapping[str, str]) -> Iterator[Path]:
         yield from sorted(Path(environment.get(variable) or default).expanduser().glob(pattern), reverse=True)
 
 
-def _remove_unmarked(path: str, session_id: str) -> CloseAnswer:
+def _end_unmarked(path: str, session_id: str) -> CloseAnswer:
+    # Processes that bear the folder were started for it by bsess: somebody deleted the marker under them.
+    if process.members(path):
+        if not process.kill_members(path, None, KILL_SECONDS):
+            return CloseAnswer(CloseState.STILL_LIVE, reason="a process of the browser survives SIGKILL")
+        files.remove(path)
+        return CloseAnswer(CloseState.ENDED, reason="its folder had been deleted under it")
     # A create that died before its marker stood leaves no more than that; anything else is not ours to delete.
     try:
         if os.listdir(path) == [files.NEW_MARKER]:  # noqa: PTH208  compared as a whole
