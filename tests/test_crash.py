@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 import strangers
-from worlds import end_world, make_world, wait_for
+from worlds import end_world, leads_a_session, make_world, wait_for
 
 KILLING = Path(__file__).parent / "killing"
 
@@ -31,8 +31,8 @@ CREATE = [
     "return:Path.mkdir@LocalProvider.create#3",
     "call:LocalProvider._start",
     "c_return:fork_exec@Popen._execute_child",
-    "return:Popen.__init__@LocalProvider._start",
-    "c_return:write@LocalProvider._start",
+    "return:Popen.__init__@launch",
+    "c_return:write@launch",
     "call:_read_answer",
     "return:_read_answer",
     "return:LocalProvider.create",
@@ -250,18 +250,12 @@ def the_holder(neighbourhood):
     found = []
 
     def is_there():
-        found[:] = [pid for pid, line in neighbourhood.leftovers()[0] if "holder.py" in line and leads_a_session(pid)]
+        holders = [pid for pid, line in neighbourhood.leftovers()[0] if "holder/browser.py" in line]
+        found[:] = [pid for pid in holders if leads_a_session(pid)]
         return found
 
     assert wait_for(is_there, 10)
     return found[0]
-
-
-def leads_a_session(pid):
-    try:
-        return os.getsid(pid) == pid
-    except ProcessLookupError:
-        return False
 
 
 def is_stopped(process):
@@ -285,7 +279,7 @@ def kill_holder(neighbourhood, creating, *, asker_too):
 
 @WHO
 def test_one_sweep_clears_a_create_whose_holder_was_killed_before_it_had_its_order(neighbourhood, asker_too):
-    point = "return:Popen.__init__@LocalProvider._start"
+    point = "return:Popen.__init__@launch"
     stopping = {"PYTHONPATH": str(KILLING), "KILL_AT": point, "KILL_WITH": "SIGSTOP"}
     creating = neighbourhood.world.start("create", env=stopping)
     assert wait_for(lambda: is_stopped(creating), 10)

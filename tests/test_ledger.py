@@ -385,7 +385,7 @@ def test_the_intent_is_synced_before_the_browsers_holder_is_started(world):
     world.program = [*command, *world.program]
     world.run("create", "--executable", "/bin/false")
     lines = trace.read_text(errors="replace").splitlines()
-    spawned = next(index for index, line in enumerate(lines) if "execve(" in line and "holder.py" in line)
+    spawned = next(index for index, line in enumerate(lines) if "execve(" in line and "holder/browser.py" in line)
     written = [index for index, line in enumerate(lines[:spawned]) if f"{FILE}-wal>" in line and "pwrite64(" in line]
     synced = [index for index, line in enumerate(lines[:spawned]) if f"{FILE}-wal>" in line and "sync(" in line]
     assert written

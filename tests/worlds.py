@@ -141,6 +141,7 @@ class World:
 def processes_of(folder: Path) -> list[tuple[int, str]]:
     """Return the living processes that bear a folder in their arguments or environment, but for bsess itself."""
     needle = os.fsencode(str(folder) + "/local/")
+    holds_a_connection = b"BSESS_STATE_DIR=" + os.fsencode(folder)
     found = []
     for entry in Path("/proc").iterdir():
         if not entry.name.isdigit() or int(entry.name) == os.getpid():
@@ -154,9 +155,19 @@ def processes_of(folder: Path) -> list[tuple[int, str]]:
                 environ = b""
         except OSError:
             continue
-        if state not in "ZX" and (needle in line or b"BSESS_FOLDER=" + needle in environ):
+        is_ours = needle in line or b"BSESS_FOLDER=" + needle in environ
+        is_ours = is_ours or (b"holder/connection.py" in line and holds_a_connection in environ.split(b"\0"))
+        if state not in "ZX" and is_ours:
             found.append((int(entry.name), line.replace(b"\0", b" ").decode(errors="replace")[:150]))
     return found
+
+
+def leads_a_session(pid: int) -> bool:
+    """Tell whether a process has detached itself."""
+    try:
+        return os.getsid(pid) == pid
+    except ProcessLookupError:
+        return False
 
 
 def wait_for(condition, seconds: float) -> bool:

@@ -38,7 +38,7 @@ _PROFILE = {
     "args": list,
     "headed": bool,
 }
-_PROFILE_OPTIONS = ("executable", "args", "headed")
+_PROFILE_OPTIONS = ("executable", "args", "headed", "graphql_url")
 _SWEEP = {"max_close": int, "protect": list, "min_age": str}
 _TYPE_NAMES = {
     str: "a string",
@@ -84,7 +84,7 @@ class Config:
     state_dir: Setting[Path]
     owner: Setting[str]
     run: Setting[str | None]
-    default: Setting[str]
+    default: Setting[str | None]
     profiles: Mapping[str, Profile]
     protect: Setting[tuple[str, ...]]
     min_age: Setting[float]
@@ -93,6 +93,12 @@ class Config:
     def profile(self, name: str | None = None) -> Profile:
         """Return a profile, the default one if no name is given. Raises ConfigError, naming the nearest."""
         wanted = self.default.value if name is None else name
+        if wanted is None:
+            raise ConfigError(
+                f"there is no default profile: {self.default.source}",
+                code="no_default",
+                hint="name one with -p, or set default in the config file",
+            )
         found = self.profiles.get(wanted)
         if found is None:
             source = "" if name is not None else f" ({self.default.source})"
@@ -112,10 +118,7 @@ def load(environment: Mapping[str, str]) -> Config:
     _check(document, _TOP, path.value, "")
     profiles = {name: _profile(name, table, path.value) for name, table in document.get("profiles", {}).items()}
     profiles.setdefault("local", Profile(name="local", provider="local", source="default"))
-    for provider in credentials.VARIABLES:
-        variable = credentials.in_environment(provider, environment)
-        if variable is not None:
-            profiles.setdefault(provider, Profile(name=provider, provider=provider, source=f"env {variable}"))
+    profiles |= _implicit(profiles, environment)
     executable = environment.get("BSESS_EXECUTABLE")
     if executable:
         profiles = {
@@ -138,6 +141,22 @@ def load(environment: Mapping[str, str]) -> Config:
         min_age=_min_age(sweep, file),
         max_close=_from_file(sweep, "max_close", None, f"{file} sweep.max_close", int),
     )
+
+
+def _implicit(profiles: Mapping[str, Profile], environment: Mapping[str, str]) -> dict[str, Profile]:
+    """Return the profiles that exist because their token is in the environment.
+
+    Not where the file has a profile that the same variable is for: a token meant for a server of one's own must not
+    go to the vendor's cloud.
+    """
+    taken = {name for profile in profiles.values() for name in credentials.VARIABLES.get(profile.provider, ())}
+    found = {}
+    for provider in credentials.CLOUDS:
+        variable = credentials.in_environment(provider, environment)
+        if variable is not None and variable not in taken and provider not in profiles:
+            url = environment.get(credentials.URLS.get(provider, "")) or None
+            found[provider] = Profile(name=provider, provider=provider, source=f"env {variable}", url=url)
+    return found
 
 
 def config_path(environment: Mapping[str, str]) -> Setting[Path]:
@@ -323,15 +342,15 @@ def current_run(environment: Mapping[str, str]) -> Setting[str | None]:
 
 def _default(
     environment: Mapping[str, str], document: Mapping[str, object], profiles: Mapping[str, Profile], file: str
-) -> Setting[str]:
+) -> Setting[str | None]:
     if environment.get("BSESS_PROFILE"):
         return Setting(environment["BSESS_PROFILE"], "env BSESS_PROFILE")
     if "default" in document:
         return Setting(str(document["default"]), f"{file} default")
     with_token = [profile.name for profile in profiles.values() if _has_token(profile, environment)]
-    if len(with_token) == 1:
-        return Setting(with_token[0], "the only profile with a token")
-    return Setting("local", "default")
+    if len(with_token) > 1:
+        return Setting(None, f"{', '.join(sorted(with_token))} have a token")
+    return Setting(with_token[0], "the only profile with a token") if with_token else Setting("local", "default")
 
 
 def _has_token(profile: Profile, environment: Mapping[str, str]) -> bool:

@@ -94,6 +94,7 @@ class Context:
                     profile=profile.name,
                     state_dir=self.config.state_dir.value,
                     environment=self.environment,
+                    owner=self.config.owner.value,
                     url=profile.url,
                     region=profile.region,
                     insecure=profile.insecure,

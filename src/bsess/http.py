@@ -8,14 +8,11 @@ connection pool of 50 is 6 times slower (measured on httpcore 1.0.9).
 from __future__ import annotations
 
 import email.utils
-import functools
 import json
 import random
 import re
-import ssl
 import threading
 import time
-import urllib.request
 import zlib
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -24,10 +21,12 @@ from urllib.parse import urlsplit
 import httpcore
 import httpx
 
+from bsess import network
 from bsess.errors import AuthError, BsessError, ConfigError, FailedError, NotFoundError, QuotaError, UnreachableError
 from bsess.output.text import clean
 
 if TYPE_CHECKING:
+    import ssl
     from collections.abc import Callable, Iterable, Iterator, Mapping
 
 ATTEMPTS = 5
@@ -36,7 +35,6 @@ BACKOFF_MAX_SECONDS = 20.0
 BODY_MAX = 64 << 20
 SHOWN_MAX = 200
 _CHUNK = 1 << 16
-_LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
 # What stands in a URL's query or a header under these names opens a session or an account.
 _SECRET_QUERY = re.compile(r"((?:token|api_?key|signing_?key|jwt|password|secret)=)[^&\s\"'<>]+", re.IGNORECASE)
 _TRANSIENT = frozenset({408, 429, 500, 502, 503, 504})
@@ -114,7 +112,7 @@ class Client:
         What is `repeatable` is tried up to 5 times through failures, 408, 429 and 5xx, with a pause that grows; what
         is not is sent once, and again only if no byte of it left. Raises UnreachableError where no whole answer came.
         """
-        self._check(url)
+        self.check(url)
         for attempt in range(1, ATTEMPTS + 1):
             _GATE.wait(_host(url), self._seconds_left())
             try:
@@ -167,11 +165,12 @@ class Client:
             client.close()
         self._clients.clear()
 
-    def _check(self, url: str) -> None:
+    def check(self, url: str) -> None:
+        """Refuse, before anything is sent, a URL of another kind and plain http beyond loopback. Raises ConfigError."""
         parts = urlsplit(url)
         if parts.scheme not in ("http", "https") or not parts.hostname:
             raise ConfigError(f"{self.redact(url)[:80]} is no http or https URL", code="url")
-        if parts.scheme == "http" and parts.hostname not in _LOOPBACK and not self._access.insecure:
+        if parts.scheme == "http" and parts.hostname not in network.LOOPBACK and not self._access.insecure:
             raise ConfigError(
                 f"plain http to {parts.hostname} would show the token to everybody on the way",
                 code="insecure",
@@ -184,7 +183,7 @@ class Client:
             raise _ExchangeError("the deadline has passed", sent=False, passing=False)
         # Asked for uncompressed: a bomb is then the server's fault alone, and is still bounded.
         headers = {"accept": "application/json", "accept-encoding": "identity"}
-        if _origin(url) == _origin(self._access.origin):
+        if network.origin(url) == network.origin(self._access.origin):
             headers |= {key.lower(): value for key, value in self._access.headers.items()}
         content = None
         if body is not None:
@@ -217,11 +216,11 @@ class Client:
                 yield part
 
     def _client(self, url: str) -> httpx.Client:
-        proxy = _proxy_for(url, self._environment)
+        proxy = network.proxy_for(url, self._environment)
         secure = url.startswith("https:") or (proxy or "").startswith("https:")
         key = f"{proxy} {secure}"
         if key not in self._clients:
-            context = _ssl_context(_ca_settings(self._environment)) if secure else _no_tls()
+            context = network.trusting(network.certificates(self._environment)) if secure else network.trusting_nobody()
             transport = _BoundedTransport(self._backend, context, proxy)
             self._clients[key] = httpx.Client(transport=transport, trust_env=False, follow_redirects=False)
         return self._clients[key]
@@ -478,53 +477,3 @@ def _parse_date(text: str) -> float | None:
 def _host(url: str) -> str:
     parts = urlsplit(url)
     return parts.netloc.rpartition("@")[2]
-
-
-def _origin(url: str) -> tuple[str, str, int | None]:
-    parts = urlsplit(url)
-    default = {"http": 80, "https": 443}.get(parts.scheme)
-    return parts.scheme, (parts.hostname or "").lower(), parts.port or default
-
-
-def _proxy_for(url: str, environment: Mapping[str, str]) -> str | None:
-    """Return the proxy that HTTPS_PROXY, HTTP_PROXY, ALL_PROXY and NO_PROXY name for a URL; loopback has none."""
-    parts = urlsplit(url)
-    if parts.hostname in _LOOPBACK:
-        return None
-    proxies = {
-        key.lower().removesuffix("_proxy"): value
-        for key, value in environment.items()
-        if key.lower().endswith("_proxy") and value
-    }
-    if urllib.request.proxy_bypass_environment(parts.netloc, proxies):  # type: ignore[attr-defined]
-        return None
-    found = proxies.get(parts.scheme) or proxies.get("all")
-    if found is None:
-        return None
-    return found if "://" in found else f"http://{found}"
-
-
-def _ca_settings(environment: Mapping[str, str]) -> tuple[str | None, str | None]:
-    return environment.get("SSL_CERT_FILE") or None, environment.get("SSL_CERT_DIR") or None
-
-
-@functools.cache
-def _ssl_context(settings: tuple[str | None, str | None]) -> ssl.SSLContext:
-    cafile, capath = settings
-    try:
-        if cafile is None and capath is None:
-            context = ssl.create_default_context()
-            if context.cert_store_stats()["x509_ca"]:
-                return context
-            import certifi  # what httpx itself brings, where the system has no store
-
-            cafile = certifi.where()
-        return ssl.create_default_context(cafile=cafile, capath=capath)
-    except (OSError, ssl.SSLError) as error:
-        raise ConfigError(f"SSL_CERT_FILE or SSL_CERT_DIR cannot be read: {error}", code="ca") from error
-
-
-@functools.cache
-def _no_tls() -> ssl.SSLContext:
-    # Loading the CA bundle costs 20 ms; an empty context fails closed if it were ever used.
-    return ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)

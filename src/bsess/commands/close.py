@@ -10,6 +10,7 @@ from bsess.closing import Manner, Target, close_all
 from bsess.errors import BsessError, ExitCode, FailedError, LedgerError, UsageError
 from bsess.ledger import Row, RowState
 from bsess.model import Decision, Outcome, OutcomeKind, Result, Session, Status
+from bsess.providers.base import UNSUPPORTED
 from bsess.sweep.policy import protection
 
 if TYPE_CHECKING:
@@ -248,15 +249,19 @@ def _of_id(
     try:
         provider = context.provider(profile)
         remote = provider.get(session_id) if provider.is_id(session_id) else None
-    except BsessError:
+    except BsessError as error:
         if typed:
             return target
+        if error.code == UNSUPPORTED:
+            return _not_mine(session_id, profile, "the ledger does not know it; its id must be typed")
         raise
     if remote is None:
         if typed or options.foreign:
             return target
-        reason = f"not mine: neither the ledger nor profile {profile.name} knows it"
-        return Outcome(session_id, profile.name, profile.provider, OutcomeKind.SKIPPED, reason=reason)
+        return _not_mine(session_id, profile, f"neither the ledger nor profile {profile.name} knows it")
+    row = _row_of(context, remote.id) if remote.id != session_id else None
+    if row is not None:
+        return _of_row(context, row, options, typed=typed)
     known = inventory.known_session(context, profile, row=None, remote=remote)
     if known.session.mine:
         return target
@@ -270,3 +275,14 @@ def _of_id(
         OutcomeKind.SKIPPED,
         reason=f"foreign: {whose}; --foreign ends it all the same",
     )
+
+
+def _row_of(context: Context, session_id: str) -> Row | None:
+    """Return the ledger's row of what was given by another of its names."""
+    ledger = context.ledger_or_none()
+    rows = [] if ledger is None else ledger.find(session_id)
+    return next((row for row in rows if row.state is not RowState.CLOSED), None)
+
+
+def _not_mine(session_id: str, profile: Profile, why: str) -> Outcome:
+    return Outcome(session_id, profile.name, profile.provider, OutcomeKind.SKIPPED, reason=f"not mine: {why}")

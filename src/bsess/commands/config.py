@@ -68,7 +68,7 @@ def _lines(config: Config) -> Iterator[SettingLine]:
     yield SettingLine("state_dir", str(config.state_dir.value), config.state_dir.source)
     yield SettingLine("owner", config.owner.value, config.owner.source)
     yield SettingLine("run", config.run.value or "", config.run.source)
-    yield SettingLine("default", config.default.value, config.default.source)
+    yield SettingLine("default", config.default.value or "none", config.default.source)
     yield SettingLine("sweep.protect", ", ".join(config.protect.value), config.protect.source)
     yield SettingLine("sweep.min_age", f"{config.min_age.value:g}s", config.min_age.source)
     limit = config.max_close.value

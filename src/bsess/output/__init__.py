@@ -52,7 +52,7 @@ class Renderer:
         *,
         stream: TextIO,
         environment: Mapping[str, str],
-        default_profile: str = "local",
+        default_profile: str | None = "local",
         show_secrets: bool = False,
         now: Callable[[], float],
     ) -> None:

@@ -18,6 +18,7 @@ ENTRY_POINT_GROUP = "bsess.providers"
 
 BUILT_IN = {
     "browserless": "bsess.providers.browserless:BrowserlessProvider",
+    "browserless-self-hosted": "bsess.providers.browserless_self_hosted:BrowserlessSelfHostedProvider",
     "local": "bsess.providers.local:LocalProvider",
     "memory": "bsess.providers.memory:MemoryProvider",
 }

@@ -11,14 +11,18 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING, ClassVar, Protocol
 
-from bsess.errors import AuthError
+from bsess.errors import AuthError, UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Collection, Mapping
     from pathlib import Path
 
     from bsess.credentials import Token
     from bsess.model import Owner
+
+
+# The code of the error with which an adapter says that its service cannot do this at all.
+UNSUPPORTED = "unsupported"
 
 
 class Capability(StrEnum):
@@ -26,6 +30,9 @@ class Capability(StrEnum):
 
     REGIONS = "regions"
     TAG = "tag"
+    QUERY = "query"
+    USAGE = "usage"
+    RUNNING = "running"
 
 
 def _no_token() -> Token:
@@ -44,6 +51,7 @@ def _silent(_: str) -> None:
 class ProviderSettings:
     """What an adapter is built from: one profile, resolved. `options` holds the profile's further keys.
 
+    `owner` is my name: some tags hold no more than its hash.
     `token` finds the profile's token when it is needed, and raises AuthError where there is none. `timeout` bounds one
     request and `seconds_left` tells what is left of the command, both in seconds; `log` takes a line for each request.
     """
@@ -51,6 +59,7 @@ class ProviderSettings:
     profile: str
     state_dir: Path
     environment: Mapping[str, str]
+    owner: str = ""
     url: str | None = None
     region: str | None = None
     insecure: bool = False
@@ -77,11 +86,24 @@ class CreateRequest:
     options: Mapping[str, object] = field(default_factory=dict)
 
 
+def chosen(settings: ProviderSettings, request: CreateRequest, known: Collection[str]) -> dict[str, object]:
+    """Return the profile's options with the request's over them, lists joined. Raises UsageError for an unknown one."""
+    unknown = sorted(set(request.options) - set(known))
+    if unknown:
+        raise UsageError(f"{settings.profile}: sessions of this provider have no option {unknown[0]!r}")
+    options = {key: value for key, value in settings.options.items() if key in known}
+    for key, value in request.options.items():
+        before = options.get(key)
+        options[key] = [*before, *value] if isinstance(before, list) and isinstance(value, list) else value
+    return options
+
+
 @dataclass(frozen=True, slots=True)
 class RemoteSession:
     """A session as its provider tells it. `live` is False only for a terminal status; times are epoch seconds.
 
-    `owner` is the tag it carries, None where it carries none. `secrets` (URLs that end or open it) go to the ledger.
+    `owner` is the tag it carries, None where it carries none. `provider_id`: what its provider calls it, where `id` is
+    the name that we gave it. The URLs that open or end it are secrets and go to the ledger.
     """
 
     id: str
@@ -91,6 +113,7 @@ class RemoteSession:
     expires_at: float | None = None
     region: str | None = None
     owner: Owner | None = None
+    provider_id: str | None = None
     labels: Mapping[str, str] = field(default_factory=dict)
     connect_url: str | None = field(default=None, repr=False)
     stop_url: str | None = field(default=None, repr=False)
@@ -145,6 +168,21 @@ class CloseAnswer:
     provider_status: str | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """What an account uses now, and how much it may; None where its provider does not tell.
+
+    `running` and `queued` are sessions, `slots` how many may run at once; `units` are what the provider bills by.
+    """
+
+    running: int | None = None
+    queued: int | None = None
+    slots: int | None = None
+    plan: str | None = None
+    units_used: float | None = None
+    units_left: float | None = None
+
+
 class Provider(Protocol):
     """One account at one service. Instances are used by one thread at a time.
 
@@ -181,3 +219,24 @@ class Provider(Protocol):
 
     def tag(self, owner: Owner, labels: Mapping[str, str]) -> Mapping[str, str]:
         """Return what a session must carry at its creation to be that owner's (capability TAG)."""
+
+
+class Queries(Protocol):
+    """What a provider of capability QUERY does besides."""
+
+    def query(self, url: str, text: str, variables: Mapping[str, object]) -> object:
+        """Run a query in the session of that query URL and return the document that came. Raises BsessError."""
+
+
+class Measures(Protocol):
+    """What a provider of capability USAGE does besides."""
+
+    def usage(self) -> Usage:
+        """Return what the account uses. Raises BsessError."""
+
+
+class SeesRunning(Protocol):
+    """What a provider of capability RUNNING does besides: it sees browsers that it cannot tell the sessions of."""
+
+    def running(self) -> tuple[RemoteSession, ...]:
+        """Return the browsers that run, of unknown owner. Raises BsessError."""

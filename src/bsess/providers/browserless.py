@@ -25,6 +25,7 @@ from bsess.providers.base import (
     Listing,
     ProviderSettings,
     RemoteSession,
+    chosen,
 )
 
 if TYPE_CHECKING:
@@ -72,7 +73,7 @@ class BrowserlessProvider:
 
     def validate(self, request: CreateRequest) -> None:
         """Refuse what the API has no field for, before anything is recorded or sent."""
-        _body(request)
+        _body(self._settings, request)
         _origin(self._settings.url, request.region or self._settings.region)
 
     def planned_id(self, request: CreateRequest) -> None:
@@ -83,7 +84,10 @@ class BrowserlessProvider:
         origin = _origin(self._settings.url, request.region or self._settings.region)
         began = time.time()
         answer = self._client.send(
-            "POST", f"{origin}/session?token={quote(self.secret, safe='')}", body=_body(request), repeatable=False
+            "POST",
+            f"{origin}/session?token={quote(self.secret, safe='')}",
+            body=_body(self._settings, request),
+            repeatable=False,
         )
         if not answer.ok:
             raise self._refusal(answer)
@@ -197,11 +201,8 @@ def _origin(url: str | None, region: str | None) -> str:
     )
 
 
-def _body(request: CreateRequest) -> dict[str, object]:
-    options = request.options
-    unknown = sorted(set(options) - _OPTIONS)
-    if unknown:
-        raise UsageError(f"Browserless sessions have no option {unknown[0]!r}")
+def _body(settings: ProviderSettings, request: CreateRequest) -> dict[str, object]:
+    options = chosen(settings, request, _OPTIONS)
     keep_alive = options.get("keep_alive")
     if isinstance(keep_alive, (int, float)) and keep_alive > request.ttl:
         raise UsageError("--keep-alive is longer than the ttl", hint="give it a longer --ttl")

@@ -9,10 +9,8 @@ from __future__ import annotations
 import json
 import os
 import re
-import select
 import shutil
 import signal
-import subprocess
 import sys
 import time
 from pathlib import Path
@@ -21,6 +19,7 @@ from typing import TYPE_CHECKING, ClassVar
 from bsess import folder as files
 from bsess import process
 from bsess.errors import BrowserError, FailedError, UsageError
+from bsess.holder.launch import launch
 from bsess.model import Owner, Status
 from bsess.providers.base import (
     Capability,
@@ -31,6 +30,7 @@ from bsess.providers.base import (
     Listing,
     ProviderSettings,
     RemoteSession,
+    chosen,
 )
 
 if TYPE_CHECKING:
@@ -42,10 +42,6 @@ if TYPE_CHECKING:
 GRACE_SECONDS = 3.0
 HOLDER_SECONDS = 0.5
 KILL_SECONDS = 10.0
-# What the holder may need beyond the browser's own time to start.
-ANSWER_SLACK_SECONDS = 10.0
-
-_HOLDER = str(Path(__file__).parent.parent / "holder.py")
 _ID = re.compile(r"[a-z2-7]{16}", re.ASCII)
 _ON_PATH = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "microsoft-edge", "brave-browser")
 _MACOS = (
@@ -91,9 +87,7 @@ class LocalProvider:
         """Refuse unknown options, arguments that bsess sets itself, and a machine without a browser."""
         if request.region is not None:
             raise UsageError("local sessions have no region", hint="leave --region out, or name a profile with -p")
-        unknown = sorted(set(request.options) - _OPTIONS)
-        if unknown:
-            raise UsageError(f"local sessions have no option {unknown[0]!r}")
+        chosen(self._settings, request, _OPTIONS)
         for argument in self._arguments(request):
             if not argument.startswith("--") or "\0" in argument:
                 raise UsageError(f"--arg {argument[:60]!r} is no browser switch", hint="write it as --arg=--switch")
@@ -225,28 +219,11 @@ class LocalProvider:
             environment["TMPDIR"] = temporary
         order = {"command": command, "environment": environment, "start_seconds": start_seconds, "ttl": 0.0}
         order["ttl"] = float(str(_read(path / files.MARKER)["ttl"]))
-        holder = subprocess.Popen(  # noqa: S603  our own interpreter and file
-            [sys.executable, "-I", "-S", _HOLDER, str(path)],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            env={"BSESS_FOLDER": str(path)},
-            cwd="/",
-        )
-        with holder:
-            if holder.stdin is None or holder.stdout is None:  # pragma: no cover  both are pipes
-                raise AssertionError
-            try:
-                holder.stdin.write(json.dumps(order).encode() + b"\n")
-                holder.stdin.flush()
-                answer = _read_answer(holder.stdout.fileno(), start_seconds + ANSWER_SLACK_SECONDS)
-            except BrokenPipeError:
-                answer = b""
-        if not answer.endswith(b"\n"):
+        answer = launch("browser", str(path), order, environment={"BSESS_FOLDER": str(path)}, seconds=start_seconds)
+        if answer is None:
             process.kill_members(str(path), None, KILL_SECONDS)
             return {"error": "lost its holder while it started", "log": ""}
-        result: dict[str, object] = json.loads(answer)
-        return result
+        return answer
 
     def _command(self, executable: str, path: Path, request: CreateRequest) -> builtins.list[str]:
         return [
@@ -261,14 +238,14 @@ class LocalProvider:
         ]
 
     def _option(self, request: CreateRequest, name: str) -> object:
-        return request.options.get(name, self._settings.options.get(name))
+        return chosen(self._settings, request, _OPTIONS).get(name)
 
     def _headed(self, request: CreateRequest) -> bool:
         return bool(self._option(request, "headed"))
 
     def _arguments(self, request: CreateRequest) -> builtins.list[str]:
-        profile, given = (source.get("args", ()) for source in (self._settings.options, request.options))
-        return [str(item) for source in (profile, given) if isinstance(source, (list, tuple)) for item in source]
+        given = self._option(request, "args")
+        return [str(item) for item in given] if isinstance(given, list) else []
 
     def _executable(self, request: CreateRequest) -> str:
         given = self._option(request, "executable")
@@ -388,18 +365,6 @@ def _labels(marker: dict[str, object]) -> dict[str, str]:
 
 def _number(value: object) -> float | None:
     return float(value) if isinstance(value, (int, float)) else None
-
-
-def _read_answer(handle: int, seconds: float) -> bytes:
-    end = time.monotonic() + seconds
-    data = b""
-    while not data.endswith(b"\n"):
-        ready, _, _ = select.select([handle], [], [], max(0.0, end - time.monotonic()))
-        chunk = os.read(handle, 65536) if ready else b""
-        if not chunk:
-            break
-        data += chunk
-    return data
 
 
 def _start_error(executable: str, answer: dict[str, object], request: CreateRequest) -> BrowserError:

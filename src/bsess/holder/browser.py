@@ -1,8 +1,6 @@
 """The detached keeper of one local browser: it starts it, ends it when its ttl passes, and leaves nothing behind.
 
-Started as `python -I -S holder.py FOLDER` by the local provider, with one line of JSON on its standard input. It
-answers with one line on its standard output once DevTools listens, or with what went wrong. It needs no other bsess
-process afterwards, and must stay below 15 MB: no import here that the interpreter does not have at hand.
+Run with the session's folder; its answer comes once DevTools listens, or says what went wrong.
 
 The ttl runs on CLOCK_BOOTTIME, so that neither a jump of the clock nor a suspended machine stretches it. While the
 browser starts, the death of the asking process ends it again: nobody would know of it. On Linux the browser gets
@@ -19,34 +17,25 @@ import sys
 import time
 
 # Run as a file by an isolated interpreter that knows no site-packages: the package is found from where this file is.
-sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)))))
 
 from bsess import folder as files
-from bsess import process
+from bsess import holder, process
+from bsess.holder import now
 
 GRACE = 3.0
 LOG_LIMIT = 1 << 20
 PR_SET_PDEATHSIG = 1
 # How often to look whether the browser is ready: somebody waits for it.
 START_PAUSE = 0.002
-# A suspended machine wakes to a look at the clock within this many seconds.
-LOOK_AGAIN = 5.0
 CANNOT_EXECUTE = 126
-
-
-def now() -> float:
-    """Return seconds on a clock that counts suspended time and never jumps."""
-    return time.clock_gettime(getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC))
 
 
 def main() -> None:
     """Hold one browser from its start to its end."""
     folder = sys.argv[1]
-    signals = _detach()
-    # SIGTERM and SIGINT to the holder are a wish to end the session; a terminal that goes away is not.
-    signal.signal(signal.SIGHUP, signal.SIG_IGN)
-    signal.signal(signal.SIGPIPE, signal.SIG_IGN)
-    order = json.loads(_read_line(0))
+    signals = holder.detach()
+    order = holder.order()
     began = now()
     browser = _start(order["command"], order["environment"], folder)
     leader = (browser, process.start_time(browser) or "")
@@ -54,16 +43,16 @@ def main() -> None:
         _write(folder, leader, url=None)
         url = _await_devtools(folder, browser, signals, began + order["start_seconds"])
         _write(folder, leader, url=url)
-        _answer({"pid": browser, "url": url})
+        holder.answer({"pid": browser, "url": url})
     except _StartFailedError as failure:
         _end(folder, leader, gently=False)
-        _try_answer({"error": str(failure), "log": failure.log})
+        holder.try_answer({"error": str(failure), "log": failure.log})
         return
     except OSError as failure:
         _end(folder, leader, gently=False)
-        _try_answer({"error": f"could not be kept: {failure.strerror or failure}", "log": ""})
+        holder.try_answer({"error": f"could not be kept: {failure.strerror or failure}", "log": ""})
         return
-    _let_go()
+    holder.let_go()
     gently = _hold(folder, browser, signals, began + order["ttl"])
     _end(folder, leader, gently=gently)
 
@@ -74,52 +63,16 @@ class _StartFailedError(Exception):
         self.log = _last_line(folder)
 
 
-def _detach() -> int:
-    # The asker must not become the parent that has to reap: a child of a long `bsess run` would stay a zombie.
-    if os.fork():
-        os._exit(0)
-    os.setsid()
-    try:
-        import resource
-
-        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    except (ImportError, ValueError, OSError):
-        pass
-    receive, send = os.pipe()
-    os.set_blocking(send, False)
-    signal.set_wakeup_fd(send, warn_on_full_buffer=False)
-    for signum in (signal.SIGCHLD, signal.SIGTERM, signal.SIGINT):
-        signal.signal(signum, _note)
-    return receive
-
-
-_noted: set[int] = set()
-
-
-def _note(signum: int, _frame: object) -> None:
-    _noted.add(signum)
-
-
-def _read_line(handle: int) -> bytes:
-    data = b""
-    while not data.endswith(b"\n"):
-        chunk = os.read(handle, 65536)
-        if not chunk:
-            os._exit(1)  # asked by nobody
-        data += chunk
-    return data
-
-
 def _start(command: list[str], environment: dict[str, str], folder: str) -> int:
     log = os.open(folder + "/" + files.LOG, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
-    holder = os.getpid()
+    keeper = os.getpid()
     pid = os.fork()
     if pid:
         os.close(log)
         return pid
     try:
         os.setsid()
-        _die_with_parent(holder)
+        _die_with_parent(keeper)
         nothing = os.open(os.devnull, os.O_RDWR)
         os.dup2(nothing, 0)
         os.dup2(log, 1)
@@ -133,13 +86,13 @@ def _start(command: list[str], environment: dict[str, str], folder: str) -> int:
         os._exit(CANNOT_EXECUTE)
 
 
-def _die_with_parent(holder: int) -> None:
+def _die_with_parent(keeper: int) -> None:
     if not process.LINUX:
         return
     import ctypes
 
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
-    if os.getppid() != holder:
+    if os.getppid() != keeper:
         os._exit(CANNOT_EXECUTE)
 
 
@@ -150,7 +103,7 @@ def _await_devtools(folder: str, browser: int, signals: int, until: float) -> st
             return url
         if _has_ended(browser):
             raise _StartFailedError("ended while it started", folder)
-        if signal.SIGTERM in _noted or signal.SIGINT in _noted:
+        if holder.is_asked_to_end():
             raise _StartFailedError("was ended while it started", folder)
         if now() >= until:
             raise _StartFailedError("did not open its DevTools port in time", folder)
@@ -187,11 +140,11 @@ def _hold(folder: str, browser: int, signals: int, until: float) -> bool:
     """
     while not _has_ended(browser):
         left = until - now()
-        if left <= 0 or signal.SIGTERM in _noted or signal.SIGINT in _noted:
+        if left <= 0 or holder.is_asked_to_end():
             return True
         if not os.path.exists(folder + "/" + files.MARKER):
             return True  # deleted by hand: nobody could find this browser any more
-        ready, _, _ = select.select([signals], [], [], min(left, LOOK_AGAIN))
+        ready, _, _ = select.select([signals], [], [], min(left, holder.LOOK_AGAIN))
         if ready:
             os.read(signals, 64)
         _bound_log(folder)
@@ -231,28 +184,6 @@ def _write(folder: str, leader: tuple[int, str], *, url: str | None) -> None:
     finally:
         os.close(handle)
     os.rename(path + ".new", path)
-
-
-def _answer(answer: dict[str, object]) -> None:
-    try:
-        os.write(1, json.dumps(answer).encode() + b"\n")
-    except BrokenPipeError as error:
-        raise OSError("the asking process is gone") from error
-
-
-def _try_answer(answer: dict[str, object]) -> None:
-    try:
-        _answer(answer)
-    except OSError:
-        pass
-
-
-def _let_go() -> None:
-    nothing = os.open(os.devnull, os.O_RDWR)
-    for handle in (0, 1, 2):
-        os.dup2(nothing, handle)
-    os.close(nothing)
-    os.chdir("/")
 
 
 def _bound_log(folder: str) -> None:
