@@ -1,4 +1,4 @@
-"""Browserless's Session API on loopback: with state, and a refusal of every request that no document has."""
+"""Browserless's cloud on loopback: Session API, BrowserQL, GraphQL; it refuses every request that no document has."""
 
 from __future__ import annotations
 
@@ -26,8 +26,9 @@ FIELDS = {
 class FakeBrowserless:
     """`sessions` is what lives, `requests` what was asked (method, path, query, body), `wrong` what no document has.
 
-    `misbehave[method]` is a status, "lost" (done, the connection then breaks), or a bytes body for a 200.
-    `attached` holds the ids that a client is attached to.
+    `misbehave[method]`, where method may also be "graphql" or "bql", is a status, "lost" (done, the connection then
+    breaks), or a bytes body for a 200. `attached` holds the ids that a client is attached to, `browsers` what GraphQL
+    lists, `queried` the BrowserQL queries.
     """
 
     def __init__(self):
@@ -36,6 +37,8 @@ class FakeBrowserless:
         self.wrong = []
         self.misbehave = {}
         self.attached = set()
+        self.browsers = []
+        self.queried = []
         fake = self
 
         class Handler(BaseHTTPRequestHandler):
@@ -71,15 +74,26 @@ class FakeBrowserless:
         raw = handler.rfile.read(length) if length else b""
         body = json.loads(raw) if raw else None
         self.requests.append((method, parts.path, query, body))
-        fault = self.misbehave.get(method)
+        kind = "graphql" if parts.path == "/graphql" else "bql" if parts.path.startswith("/session/bql/") else method
+        fault = self.misbehave.get(kind)
         if isinstance(fault, int):
             self._send(handler, fault, b"<html>no</html>", "text/html")
+            return
+        if kind in ("graphql", "bql") and isinstance(fault, bytes):
+            self._send(handler, 200, fault)
+            return
+        if kind == "graphql" and method == "POST":
+            self._graphql(handler, body, query)
             return
         if query.get("token") != TOKEN:
             self._send(handler, 401, b"Invalid API key", "text/plain")
             return
         if method == "POST" and parts.path == "/session":
             self._create(handler, body, query, fault)
+        elif kind == "bql" and method == "POST":
+            self._bql(handler, parts.path.rpartition("/")[2], body)
+        elif method == "DELETE" and parts.path.startswith("/browser/"):
+            self._delete_browser(handler, parts.path.removeprefix("/browser/"), query)
         elif method == "DELETE" and parts.path.startswith(("/session/", "/e/")):
             self._delete(handler, parts.path.rpartition("/")[2], query, fault)
         else:
@@ -127,6 +141,44 @@ class FakeBrowserless:
             return
         said = {"success": True, "message": f"Session {session_id} was successfully removed", "sessionId": session_id}
         self._send(handler, 200, json.dumps(said).encode())
+
+    def _delete_browser(self, handler, browser, query):
+        if set(query) != {"token"}:
+            self.wrong.append(f"delete browser {query}")
+        before = len(self.browsers)
+        self.browsers = [row for row in self.browsers if row["browserId"] != browser]
+        known = len(self.browsers) < before
+        self._send(handler, 200 if known else 404, b"" if known else b"Not Found", "text/plain")
+
+    def _bql(self, handler, session_id, body):
+        if not isinstance(body, dict) or not isinstance(body.get("query"), str) or set(body) - {"query", "variables"}:
+            self.wrong.append(f"bql {body}")
+        if session_id not in self.sessions or not self.sessions[session_id].get("stealth"):
+            self._send(handler, 404, b"Session not found", "text/plain")
+            return
+        self.queried.append((session_id, body["query"], body.get("variables")))
+        data = {"goto": {"status": 200}, "text": {"text": "Example Domain"}}
+        self._send(handler, 200, json.dumps({"data": data}).encode())
+
+    def _graphql(self, handler, body, query):
+        variables = (body or {}).get("variables") or {}
+        text = (body or {}).get("query", "")
+        listing = "getActiveSession" in text
+        expected = {"apiToken", "limit", "skip"} if listing else {"apiToken"}
+        if query or set(variables) != expected or "authorization" in handler.headers:
+            self.wrong.append(f"graphql {body} {query}")
+        if variables.get("apiToken") != TOKEN:
+            self._send(handler, 401, b'{"error":"Invalid API token"}')
+            return
+        if listing:
+            skip, limit = variables["skip"], variables["limit"]
+            if limit > 50:
+                self.wrong.append(f"graphql limit {limit}")
+            data = {"getActiveSession": {"sessions": self.browsers[skip : skip + limit], "count": len(self.browsers)}}
+        else:
+            units = {"unitsLeft": 900, "used": 100, "available": 1000}
+            data = {"accountSummary": {"plan": "Starter", "planType": None, "cloudUnits": units}}
+        self._send(handler, 200, json.dumps({"data": data}).encode())
 
     def _send(self, handler, status, body, kind="application/json"):
         handler.send_response(status)

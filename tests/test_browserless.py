@@ -245,3 +245,154 @@ def test_the_token_is_nowhere(account, cloud):
     connection = sqlite3.connect(account.state / "ledger.sqlite3")
     assert TOKEN not in "\n".join(connection.iterdump())
     connection.close()
+
+
+def running(browser, **more):
+    return {
+        "browserId": browser, "startTime": "2026-11-20T10:00:00.123Z", "browserName": None, "type": None, "ttl": None,
+    } | more  # fmt: skip
+
+
+def test_running_browsers_are_listed_as_of_unknown_owner(account, cloud):
+    cloud.browsers = [running(f"browser-{number}") for number in range(120)]
+    listed = account.ok("list", "-p", "work", "-o", "json").sessions
+    assert {(item["id"], item["mine"], item["owner"]) for item in listed} == {
+        (f"browser-{number}", False, None) for number in range(120)
+    }
+    assert listed[0]["created_at"] == "2026-11-20T10:00:00Z"
+    assert [request[3]["variables"]["skip"] for request in cloud.requests] == [0, 50, 100]
+
+
+@pytest.mark.parametrize("start", [None, "soon", 1795202750344, "1795202750344", 1795202750])
+def test_a_running_browser_whose_time_cannot_be_read_is_listed_all_the_same(account, cloud, start):
+    cloud.browsers = [running("browser-1", startTime=start), {"browserId": None}, None]
+    (item,) = account.ok("list", "-p", "work", "-o", "json").sessions
+    assert item["created_at"] in (None, "2026-11-20T19:25:50Z")
+
+
+def test_no_sweep_and_no_selection_ends_a_running_browser_or_asks_for_them(account, cloud):
+    cloud.browsers = [running("browser-1")]
+    account.ok("sweep", "--yes", "--older-than", "1s", "--min-age", "1s")
+    account.ok("close", "--all", "--yes")
+    assert cloud.requests == []
+    assert account.run("close", "-", "-o", "json", stdin="browser-1\n").outcomes[0]["outcome"] == "skipped"
+    assert account.run("close", "-", "--foreign", "-o", "json", stdin="browser-1\n").outcomes[0]["outcome"] == "skipped"
+    assert cloud.requests == []
+
+
+def test_a_running_browser_ends_by_its_typed_id(account, cloud):
+    cloud.browsers = [running("browser-1"), running("browser-2")]
+    assert outcome(account.ok("close", "browser-1", "-o", "json")) == ("closed", 0)
+    assert [row["browserId"] for row in cloud.browsers] == ["browser-2"]
+    assert cloud.requests == [("DELETE", "/browser/browser-1", {"token": TOKEN}, None)]
+
+
+def test_an_id_that_nobody_knows_is_not_found(account, cloud):
+    assert outcome(account.run("close", "browser-9", "-o", "json")) == ("not_found", 1)
+
+
+def test_a_session_whose_stop_url_never_came_is_not_taken_for_a_browser(account, cloud):
+    cloud.misbehave["POST"] = b'{"id": "abcdefghij"}'
+    account.create()
+    ended = account.run("close", "abcdefghij", "-o", "json")
+    assert outcome(ended) == ("failed", 1)
+    assert ended.json["errors"][0]["code"] == "no_stop_url"
+    assert cloud.methods() == ["POST"]
+    assert len(account.rows()) == 1
+
+
+@pytest.mark.parametrize(
+    ("fault", "code"),
+    [(401, 4), (500, 5), (b"<html>", 5), (b'{"errors": [{"message": "Invalid API token"}]}', 4), (b"[]", 5)],
+)
+def test_a_listing_of_browsers_that_fails_leaves_the_ledgers_sessions_and_is_partial(account, cloud, fault, code):
+    made = account.create()
+    cloud.misbehave["graphql"] = fault
+    ended = account.run("list", "-p", "work", "-o", "json", "--deadline", "4s")
+    assert ended.code == 3
+    assert [item["id"] for item in ended.sessions] == [made["id"]]
+    assert account.run("usage", "-p", "work", "--deadline", "4s").code == code
+    if code == 4:
+        asked = [path for _, path, *_ in cloud.requests if path == "/graphql"]
+        assert len(asked) == 2, "an auth error is never tried again: failures lock the account"
+
+
+def test_an_empty_graphql_url_leaves_the_running_browsers_out(account, cloud):
+    account.config.write_text(
+        account.config.read_text().replace("[profiles.work]", '[profiles.work]\ngraphql_url = ""')
+    )
+    assert account.ok("list", "-p", "work").out == ""
+    assert cloud.requests == []
+
+
+def test_usage_tells_units_and_running_browsers(account, cloud):
+    account.create()
+    cloud.browsers = [running("browser-1"), running("browser-2")]
+    (usage,) = account.ok("usage", "-o", "json").json["data"]["usage"]
+    assert usage == {
+        "profile": "work", "provider": "browserless", "mine": 1, "running": 2, "queued": None, "slots": None,
+        "plan": "Starter", "units_used": 100.0, "units_left": 900.0,
+    }  # fmt: skip
+
+
+MUTATION = 'mutation CloseExample { goto(url: "https://example.com", waitUntil: networkIdle) { status } }'
+
+
+def test_the_vendors_flow_with_a_query_in_the_middle(account, cloud):
+    made = account.create("--ttl", "60s", "--stealth")
+    answered = account.ok("bql", made["id"], MUTATION)
+    assert json.loads(answered.out) == {"data": {"goto": {"status": 200}, "text": {"text": "Example Domain"}}}
+    assert f"{made['id']} stays open until `bsess close {made['id']} --force`" in answered.err
+    account.ok("close", made["id"], "--force")
+    assert cloud.requests == [
+        ("POST", "/session", {"token": TOKEN}, {"ttl": 60000, "stealth": True}),
+        ("POST", f"/session/bql/{made['id']}", {"token": TOKEN}, {"query": MUTATION}),
+        ("DELETE", f"/e/abc/session/{made['id']}", {"token": TOKEN, "force": "true"}, None),
+    ]
+
+
+def test_a_query_comes_from_a_file_or_a_pipe_with_its_variables(account, cloud):
+    made = account.create("--stealth")
+    query = account.folder / "q.graphql"
+    query.write_text(MUTATION)
+    account.ok("bql", made["id"], "--file", str(query), "--var", "user=ann", "--var", "n=3", "--var", 'deep={"a": [1]}')
+    account.ok("bql", made["id"][:8], "-", stdin=MUTATION)
+    account.ok("bql", made["id"], stdin=MUTATION)
+    variables = {"user": "ann", "n": 3, "deep": {"a": [1]}}
+    assert cloud.queried == [(made["id"], MUTATION, variables), *[(made["id"], MUTATION, None)] * 2]
+
+
+def test_graphql_errors_fail_and_are_told_with_the_answer(account, cloud):
+    made = account.create("--stealth")
+    answer = {"errors": [{"message": "Cannot query field \x1b[31mx"}], "data": None}
+    cloud.misbehave["bql"] = json.dumps(answer).encode()
+    ended = account.run("bql", made["id"], MUTATION, "-o", "json")
+    assert ended.code == 1
+    assert ended.json["data"]["answer"] == answer
+    assert "Cannot query field" in ended.json["errors"][0]["message"]
+    assert "\x1b" not in ended.out + ended.err
+    assert json.loads(account.run("bql", made["id"], MUTATION).out) == answer
+
+
+@pytest.mark.parametrize(
+    ("fault", "code"), [(400, 1), (401, 4), (404, 1), (408, 5), (500, 5), (b"", 5), (b"<p>", 5), (b"[1]", 5)]
+)
+def test_each_refusal_of_a_query_has_its_code_and_is_sent_once(account, cloud, fault, code):
+    made = account.create("--stealth")
+    cloud.misbehave["bql"] = fault
+    assert account.run("bql", made["id"], MUTATION).code == code
+    assert cloud.methods() == ["POST", "POST"]
+
+
+def test_a_query_needs_a_living_session_of_the_ledger_that_takes_one(account, cloud):
+    cloud.misbehave["POST"] = b'{"id": "abcdefghij"}'
+    account.create()
+    plain = account.run("bql", "abcdefghij", MUTATION)
+    assert (plain.code, "--stealth" in plain.err) == (1, True)
+    assert account.run("bql", "nobody-knows-it", MUTATION).code == 1
+    assert account.run("bql", "abcdefghij", " ").code == 2
+    assert account.run("bql", "abcdefghij", "--file", "/no/such/file").code == 2
+    assert account.run("bql", "abcdefghij", MUTATION, "--var", "x").code == 2
+    local = account.create("-p", "local")
+    assert account.run("bql", local["id"], MUTATION).code == 2
+    assert cloud.methods() == ["POST"]

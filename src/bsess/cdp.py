@@ -59,21 +59,13 @@ class Connection:
         until = time.monotonic() + seconds
         self._protocol = ClientProtocol(parse_uri(url), max_size=_MESSAGE_MAX)
         self._partial = b""
+        self._ended: str | None = None
         self._stream = dial(url, route, until)
         try:
-            self._protocol.send_request(self._protocol.connect())
-            self._flush()
-            while self._protocol.state is State.CONNECTING and self._protocol.handshake_exc is None:
-                self._read(until)
+            self._shake_hands(until)
         except BaseException:
             self.close()
             raise
-        failure = self._protocol.handshake_exc
-        if failure is not None:
-            self.close()
-            if isinstance(failure, InvalidStatus):
-                raise RefusedError(failure.response.status_code, bytes(failure.response.body or b""))
-            raise EndedError(f"it does not speak WebSocket: {failure}") from failure
 
     def fileno(self) -> int:
         """Return the socket's number, for select."""
@@ -91,6 +83,8 @@ class Connection:
 
     def receive(self, seconds: float) -> list[dict[str, Any]]:
         """Wait for something to arrive and return the whole messages in it; pings are answered."""
+        if self._ended is not None:
+            raise EndedError(self._ended)
         self._read(time.monotonic() + seconds)
         messages = []
         for event in self._protocol.events_received():
@@ -99,12 +93,26 @@ class Connection:
                 if event.fin:
                     messages += _message(self._partial)
                     self._partial = b""
-        self._flush()
+        if self._ended is None:
+            self._flush()
         return messages
 
     def close(self) -> None:
         """Drop the connection."""
         self._stream.close()
+
+    def _shake_hands(self, until: float) -> None:
+        self._protocol.send_request(self._protocol.connect())
+        self._flush()
+        while self._ended is None and self._protocol.state is State.CONNECTING:
+            self._read(until)
+        failure = self._protocol.handshake_exc
+        if isinstance(failure, InvalidStatus):
+            raise RefusedError(failure.response.status_code, bytes(failure.response.body or b""))
+        if failure is not None:
+            raise EndedError(f"it does not speak WebSocket: {failure}")
+        if self._protocol.state is State.CONNECTING:
+            raise EndedError(self._ended or "the server closed it")
 
     def _flush(self) -> None:
         for data in self._protocol.data_to_send():
@@ -130,18 +138,18 @@ class Connection:
         except TimeoutError:
             raise
         except OSError as error:
-            raise EndedError(_said(error)) from error
+            self._ended = _said(error)
+            return
         try:
             if data:
                 self._protocol.receive_data(data)
             else:
                 self._protocol.receive_eof()
         except (ConnectionClosed, WebSocketException, EOFError) as error:
-            raise EndedError(_said(error)) from error
-        if self._protocol.state in (State.CLOSING, State.CLOSED) or not data:
-            if self._protocol.handshake_exc is not None:
-                return
-            raise EndedError("the server closed it")
+            self._ended = _said(error)
+        # What came before the end is still to be read.
+        if self._protocol.state in (State.CLOSING, State.CLOSED) or self._protocol.handshake_exc or not data:
+            self._ended = self._ended or "the server closed it"
 
 
 def dial(url: str, route: Route, until: float) -> socket.socket:

@@ -10,7 +10,7 @@ import typer
 
 from bsess import __version__, config, durations
 from bsess.errors import BsessError, UsageError
-from bsess.invocation import SWEEP_DEADLINE_SECONDS, Flags, Invocation, ResultUntold, Told, read_ids
+from bsess.invocation import SWEEP_DEADLINE_SECONDS, Flags, Invocation, ResultUntold, Told, read_ids, read_text
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -506,6 +506,50 @@ def tag(invocation: Invocation, *, profile: OneProfile = None, label: Labels = [
     return invocation.run("tag", lambda context: tag(context, profile, labels))
 
 
+@_command(app, "usage", ("output", "quiet", "verbose", "debug", "timeout", "deadline"))
+def usage(invocation: Invocation, *, profile: Profiles = []) -> int:
+    """Show what each account uses of its slots and units.
+
+    \b
+    Examples:
+      bsess usage
+    """
+    from bsess.commands.usage import usage
+
+    return invocation.run("usage", lambda context: usage(context, profile))
+
+
+@_command(app, "bql", ("output", "quiet", "verbose", "debug", "timeout", "deadline"))
+def bql(
+    invocation: Invocation,
+    session: Annotated[str, typer.Argument(metavar="ID", autocompletion=_session_ids, show_default=False)],
+    query: Annotated[Optional[str], typer.Argument(metavar="[QUERY]", show_default=False)] = None,
+    *,
+    profile: OneProfile = None,
+    file: Annotated[
+        Optional[str], typer.Option("--file", metavar="PATH", help="The file that holds the query; - reads a pipe.")
+    ] = None,
+    var: Annotated[
+        list[str],
+        typer.Option("--var", metavar="K=V", help="A variable of the query: JSON, else text.", show_default=False),
+    ] = [],
+) -> int:
+    """Run a BrowserQL query in a session made with --stealth, and print its JSON. The session stays open.
+
+    \b
+    Examples:
+      bsess bql abcdefghijklmnop 'mutation { goto(url: "https://example.com") { status } }'
+      bsess bql abcdefghijklmnop --file login.graphql --var user=ann
+    """
+    from bsess.commands.bql import QueryOptions, bql, variables
+
+    options = QueryOptions(name=session, text=_query(query, file), variables=variables(var), profile=profile)
+    if invocation.flags.timeout is None:
+        # A query drives pages for as long as it needs: the command's deadline bounds it.
+        invocation.flags.timeout = "1d"
+    return invocation.run("bql", lambda context: bql(context, options))
+
+
 @_command(app, "history", _ALWAYS)
 def history(
     invocation: Invocation,
@@ -656,6 +700,20 @@ def _run(invocation: Invocation, *, this: bool, named: str | None) -> str | None
 def _provider_options(**given: object) -> dict[str, object]:
     """Return what was given: a provider refuses what it has no use for."""
     return {key: value for key, value in given.items() if value not in (None, False, [], {})}
+
+
+def _query(given: str | None, file: str | None) -> str:
+    if given is not None and file is not None:
+        raise UsageError("a query and --file exclude each other")
+    if given not in (None, "-"):
+        return str(given)
+    if file in (None, "-"):
+        return read_text("the query")
+    try:
+        with open(str(file), encoding="utf-8") as opened:  # noqa: PTH123  pathlib is 5 ms
+            return opened.read()
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(f"--file {file}: {getattr(error, 'strerror', None) or 'it is not UTF-8'}") from error
 
 
 def _fields(pairs: list[str]) -> dict[str, object]:

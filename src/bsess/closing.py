@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from bsess import inventory
@@ -27,12 +27,17 @@ _POLL_MAX_SECONDS = 2.0
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """One session to end; `foreign` is whose it is where it is not mine, and its end was asked for by its id."""
+    """One session to end; `foreign` is whose it is where it is not mine, and its end was asked for by its id.
+
+    `url` is one that was pasted for it: its stop URL, or where `connects` its connect URL.
+    """
 
     id: str
     profile: Profile
     row: Row | None = None
     foreign: str | None = None
+    url: str | None = field(default=None, repr=False)
+    connects: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,16 +89,25 @@ def close_one(context: Context, target: Target, manner: Manner) -> Outcome:
             return claimed
         row = claimed
     try:
-        provider = context.provider(target.profile)
-        stop_url = None if row is None else unseal(provider, row.stop_url)
-        answer = provider.close(CloseTarget(id=target.id, force=manner.force, stop_url=stop_url))
-        if answer.state is CloseState.ACCEPTED and manner.wait is not None:
-            answer = _verify(context, provider, target.id, answer, manner.wait)
-        outcome = _outcome(target, answer, known_here=row is None or inventory.same_account(row, provider))
+        outcome = _ended(context, target, row, manner)
     except BsessError as error:
         outcome = _failure(target, error)
     _settle(context, row, outcome, manner)
     return outcome
+
+
+def _ended(context: Context, target: Target, row: Row | None, manner: Manner) -> Outcome:
+    if target.url is not None and target.connects:
+        from bsess import hanging_up  # websockets: 40 ms, and most sessions have a better end
+
+        answer = hanging_up.end(context, target.url, wait=manner.wait)
+        return _outcome(target, answer, known_here=True)
+    provider = context.provider(target.profile)
+    stop_url = target.url if row is None else unseal(provider, row.stop_url)
+    answer = provider.close(CloseTarget(target.id, force=manner.force, recorded=row is not None, stop_url=stop_url))
+    if answer.state is CloseState.ACCEPTED and manner.wait is not None:
+        answer = _verify(context, provider, target.id, answer, manner.wait)
+    return _outcome(target, answer, known_here=row is None or inventory.same_account(row, provider))
 
 
 def _told(outcome: Outcome, on_done: Callable[[Outcome], None]) -> Outcome:

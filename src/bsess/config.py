@@ -59,7 +59,10 @@ class Setting(Generic[Value]):
 
 @dataclass(frozen=True, slots=True)
 class Profile:
-    """A named provider with its settings; `options` are handed to the provider as they are."""
+    """A named provider with its settings; `options` are handed to the provider as they are.
+
+    `token` is one that no setting names: it came with a URL that somebody pasted.
+    """
 
     name: str
     provider: str
@@ -70,6 +73,7 @@ class Profile:
     insecure: bool = False
     token_command: str | None = None
     token_file: str | None = None
+    token: credentials.Token | None = None
     labels: Mapping[str, str] = field(default_factory=dict)
     options: Mapping[str, object] = field(default_factory=dict)
     keys: Mapping[str, tuple[str, str]] = field(default_factory=dict)

@@ -84,11 +84,13 @@ class Context:
 
     def provider(self, profile: Profile) -> Provider:
         """Return this thread's provider of a profile. Raises ConfigError where there is none."""
-        known: dict[str, Provider] | None = getattr(self._local, "providers", None)
+        known: dict[tuple[object, ...], Provider] | None = getattr(self._local, "providers", None)
         if known is None:
             known = self._local.providers = {}
-        if profile.name not in known:
-            known[profile.name] = providers.load(
+        # A pasted URL may bring a token of its own for a profile that is there already.
+        key = (profile.name, profile.url, profile.region, profile.token)
+        if key not in known:
+            known[key] = providers.load(
                 profile.provider,
                 ProviderSettings(
                     profile=profile.name,
@@ -105,9 +107,11 @@ class Context:
                     log=self.log,
                 ),
             )
-        return known[profile.name]
+        return known[key]
 
     def _token(self, profile: Profile) -> Token:
+        if profile.token is not None:
+            return profile.token
         # Once for all threads: a token_command may ask a person.
         with self._token_lock:
             if profile.name not in self._tokens:

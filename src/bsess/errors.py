@@ -107,10 +107,14 @@ class AuthError(BsessError):
 
 
 class UnreachableError(BsessError):
-    """No answer, or one that says nothing: the state is unknown."""
+    """No answer, or one that says nothing: the state is unknown.
+
+    `nothing_sent`: no byte of the request left, so that whatever it asked for was surely not done.
+    """
 
     exit_code = ExitCode.UNREACHABLE
     default_code = "unreachable"
+    nothing_sent = False
 
 
 class QuotaError(BsessError):

@@ -23,7 +23,7 @@ import httpx
 
 from bsess import network
 from bsess.errors import AuthError, BsessError, ConfigError, FailedError, NotFoundError, QuotaError, UnreachableError
-from bsess.output.text import clean
+from bsess.output.text import clean, redact
 
 if TYPE_CHECKING:
     import ssl
@@ -35,8 +35,6 @@ BACKOFF_MAX_SECONDS = 20.0
 BODY_MAX = 64 << 20
 SHOWN_MAX = 200
 _CHUNK = 1 << 16
-# What stands in a URL's query or a header under these names opens a session or an account.
-_SECRET_QUERY = re.compile(r"((?:token|api_?key|signing_?key|jwt|password|secret)=)[^&\s\"'<>]+", re.IGNORECASE)
 _TRANSIENT = frozenset({408, 429, 500, 502, 503, 504})
 _STATUS_SUCCESS, _STATUS_REDIRECT, _STATUS_CLIENT, _STATUS_SERVER = 200, 300, 400, 500
 
@@ -235,19 +233,13 @@ class Client:
 
     def _unreachable(self, method: str, url: str, error: _ExchangeError) -> UnreachableError:
         hint = "check the network, the profile's url and the provider's status page"
-        return UnreachableError(
+        unreachable = UnreachableError(
             f"{method} {_host(url)}: {self.redact(str(error))}",
             code="unreachable" if not error.sent else "no_answer",
             hint=hint,
         )
-
-
-def redact(text: str, secrets: Iterable[str] = ()) -> str:
-    """Return `text` with every given secret, and every value of a query that is one by its name, masked."""
-    for secret in secrets:
-        if secret:
-            text = text.replace(secret, "***")
-    return _SECRET_QUERY.sub(r"\1***", text)
+        unreachable.nothing_sent = not error.sent
+        return unreachable
 
 
 def first_line(answer: Answer) -> str:

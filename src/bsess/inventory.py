@@ -4,19 +4,20 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from bsess import verdict
 from bsess.context import Context, liveness, unseal
 from bsess.errors import BsessError, ExitCode
 from bsess.ledger import Row, RowState
 from bsess.model import Event, Liveness, Problem, Session, Status
+from bsess.providers.base import Capability
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
     from bsess.config import Profile
-    from bsess.providers.base import Listing, Provider, RemoteSession
+    from bsess.providers.base import Listing, Provider, RemoteSession, SeesRunning
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,15 +61,18 @@ class Inventory:
         return ExitCode.PARTIAL if self.looked_at else verdict.of_failures(codes)
 
 
-def look(context: Context, names: Sequence[str] = ()) -> Inventory:
-    """List the named profiles, or all configured ones and every one with open rows, and join them with the ledger."""
+def look(context: Context, names: Sequence[str] = (), *, running: bool = False) -> Inventory:
+    """List the named profiles, or all configured ones and every one with open rows, and join them with the ledger.
+
+    `running`: with the browsers that a provider sees running but cannot tell the sessions of; they are foreign.
+    """
     rows = context.ledger().open_rows()
     profiles = [context.config.profile(name) for name in names] or list(context.config.profiles.values())
     failures: list[tuple[Problem, int]] = []
     known: list[Known] = []
     ended: list[Ended] = []
     looked_at = 0
-    groups = _accounts(context, profiles, failures)
+    groups = accounts(context, profiles, failures)
     for group in groups:
         provider = context.provider(group[0])
         own = [row for row in rows if same_account(row, provider)]
@@ -84,11 +88,21 @@ def look(context: Context, names: Sequence[str] = ()) -> Inventory:
         joined, gone = _join(context, group, listing, own, began)
         known.extend(joined)
         ended.extend(gone)
+        if running and Capability.RUNNING in provider.capabilities:
+            try:
+                known.extend(_running(context, group[0], provider))
+            except BsessError as error:
+                failures.append((problem(error, profile=group[0].name), error.exit_code))
     if not names:
         loaded = {profile.name for group in groups for profile in group}
         unloaded = {profile.name for profile in profiles} - loaded
         failures.extend(_unreachable(row for row in rows if row.profile not in unloaded))
     return Inventory(tuple(known), tuple(ended), tuple(failures), looked_at)
+
+
+def _running(context: Context, profile: Profile, provider: Provider) -> Iterator[Known]:
+    for remote in cast("SeesRunning", provider).running():
+        yield known_session(context, profile, row=None, remote=remote)
 
 
 def reconcile(context: Context, ended: Iterable[Ended]) -> list[Ended]:
@@ -162,10 +176,8 @@ def _unreachable(rows: Iterable[Row]) -> Iterator[tuple[Problem, int]]:
         yield Problem("profile_unknown", message, f"put profiles.{name} back into the config file"), ExitCode.USAGE
 
 
-def _accounts(
-    context: Context, profiles: Sequence[Profile], problems: list[tuple[Problem, int]]
-) -> list[list[Profile]]:
-    # Two profiles of one account (the same browsers with other defaults) are looked at once.
+def accounts(context: Context, profiles: Sequence[Profile], problems: list[tuple[Problem, int]]) -> list[list[Profile]]:
+    """Return the profiles grouped by account, which is looked at once; what cannot be resolved is added to problems."""
     groups: dict[tuple[str, str, str], list[Profile]] = {}
     for profile in profiles:
         try:

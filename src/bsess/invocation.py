@@ -222,17 +222,23 @@ def read_ids(names: Sequence[str]) -> tuple[list[str], list[str]]:
     typed = [name for name in names if name != "-"]
     if len(typed) == len(names):
         return typed, []
+    return typed, [line.strip() for line in read_text("ids").splitlines() if line.strip()]
+
+
+def read_text(what: str) -> str:
+    """Return what standard input holds. Raises FailedError where it cannot be read, UsageError where it is no text."""
+    if is_terminal(sys.stdin):
+        write_lines(sys.stderr, [f"reading {what} from the terminal; Ctrl-D ends them"])
     try:
         data = sys.stdin.buffer.read()
     except (OSError, ValueError, AttributeError) as error:
         raise FailedError(f"standard input cannot be read: {error}") from error
     try:
-        lines = data.decode("utf-8").splitlines()
+        return data.decode("utf-8")
     except UnicodeDecodeError as error:
         raise UsageError(
-            f"standard input is not UTF-8 (byte {error.start}): these are no ids", code="id_invalid"
+            f"standard input is not UTF-8 (byte {error.start}): this is no {what}", code="id_invalid"
         ) from error
-    return typed, [line.strip() for line in lines if line.strip()]
 
 
 def _ignore(_: str) -> None:

@@ -148,6 +148,21 @@ class Event:
 
 
 @dataclass(frozen=True, slots=True)
+class AccountUsage:
+    """What one account uses of what it may, None where its provider does not tell; `mine` counts the ledger's."""
+
+    profile: str
+    provider: str
+    mine: int
+    running: int | None = None
+    queued: int | None = None
+    slots: int | None = None
+    plan: str | None = None
+    units_used: float | None = None
+    units_left: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class SettingLine:
     """One setting, its value (masked where secret) and where it came from."""
 
@@ -167,6 +182,8 @@ class Result:
     decisions: tuple[Decision, ...] | None = None
     events: tuple[Event, ...] | None = None
     settings: tuple[SettingLine, ...] | None = None
+    usage: tuple[AccountUsage, ...] | None = None
+    answer: object = None
     text: str | None = None
     tag: Mapping[str, str] | None = None
     summary: Mapping[str, int] | None = None

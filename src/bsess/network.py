@@ -6,13 +6,13 @@ Imported by the holder of a connection too, so nothing here imports an HTTP clie
 from __future__ import annotations
 
 import functools
-import ssl
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from bsess.errors import ConfigError
 
 if TYPE_CHECKING:
+    import ssl
     from collections.abc import Mapping
 
 LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
@@ -78,6 +78,8 @@ def certificates(environment: Mapping[str, str]) -> tuple[str | None, str | None
 @functools.cache
 def trusting(given: tuple[str | None, str | None]) -> ssl.SSLContext:
     """Return the TLS context that trusts these certificates, else the system's. Raises ConfigError."""
+    import ssl  # with its library 10 ms, and a local session needs none
+
     cafile, capath = given
     try:
         if cafile is None and capath is None:
@@ -95,4 +97,6 @@ def trusting(given: tuple[str | None, str | None]) -> ssl.SSLContext:
 @functools.cache
 def trusting_nobody() -> ssl.SSLContext:
     """Return the context of a connection without TLS: loading the CA bundle costs 20 ms, and this one fails closed."""
+    import ssl
+
     return ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)

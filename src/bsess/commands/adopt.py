@@ -6,8 +6,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from bsess import config as settings
-from bsess import inventory, verdict
-from bsess.commands.close import check_name
+from bsess import inventory, naming, verdict
 from bsess.context import new_key, seal
 from bsess.errors import BsessError, ExitCode, FailedError, NotFoundError
 from bsess.ledger import Row, RowState
@@ -34,7 +33,7 @@ class AdoptOptions:
 def adopt(context: Context, options: AdoptOptions) -> Result:
     """Record living sessions as mine. The id that was typed is the consent."""
     for name in options.ids:
-        check_name(name)
+        naming.check(name)
     adopted: list[Session] = []
     errors: list[BsessError] = []
     for name in dict.fromkeys(options.ids):
@@ -52,10 +51,8 @@ def adopt(context: Context, options: AdoptOptions) -> Result:
 
 
 def _adopt(context: Context, name: str, options: AdoptOptions) -> Session:
-    head, slash, tail = name.partition("/")
-    named = slash and head in context.config.profiles
-    profile = context.config.profile(head if named else options.profile)
-    session_id = tail if named else name
+    profile_name, session_id = naming.split(context, name)
+    profile = context.config.profile(profile_name or options.profile)
     provider = context.provider(profile)
     remote = provider.get(session_id) if provider.is_id(session_id) else None
     if remote is None or not remote.live:

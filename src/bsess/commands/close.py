@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 
-from bsess import inventory, verdict
+from bsess import inventory, naming, network, verdict
 from bsess.closing import Manner, Target, close_all
-from bsess.errors import BsessError, ExitCode, FailedError, LedgerError, UsageError
+from bsess.errors import BsessError, ExitCode, FailedError, UsageError
 from bsess.ledger import Row, RowState
 from bsess.model import Decision, Outcome, OutcomeKind, Result, Session, Status
 from bsess.providers.base import UNSUPPORTED
@@ -19,9 +20,7 @@ if TYPE_CHECKING:
     from bsess.config import Profile
     from bsess.context import Context
     from bsess.inventory import Known
-
-PREFIX_MIN = 6
-ID_MAX = 512
+    from bsess.providers.base import RemoteSession
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +61,7 @@ def close(context: Context, options: CloseOptions) -> Result:
 def _close_named(context: Context, options: CloseOptions) -> Result:
     names = list(dict.fromkeys([*options.typed, *options.read]))
     for name in names:
-        check_name(name)
+        naming.check(name)
     typed = set(options.typed)
     done: list[Outcome] = []
     targets: dict[str, Target] = {}
@@ -157,50 +156,41 @@ def _spared(known: Known, why: str) -> Outcome:
     return Outcome(session.id, session.profile, session.provider, OutcomeKind.PROTECTED, reason=why)
 
 
-def check_name(name: str) -> None:
-    """Refuse what no provider could have made as an id. Raises UsageError."""
-    if not name or len(name) > ID_MAX or not name.isprintable() or any(char.isspace() for char in name):
-        shown = name if len(name) <= 40 else f"{name[:40]}…"  # noqa: PLR2004  what fits a line
-        raise UsageError(
-            f"{shown!r} cannot be a session's id",
-            code="id_invalid",
-            hint="`bsess list` shows the ids; they hold no spaces or control characters",
-        )
-
-
 def _resolve(context: Context, name: str, options: CloseOptions, *, typed: bool) -> Target | Outcome:
-    profile_name, session_id = _split(context, name)
-    ledger = context.ledger_or_none()
-    row = None
-    if ledger is not None:
-        try:
-            row = _row(ledger.find(session_id), ledger.find_prefix(session_id), session_id, profile_name)
-        except LedgerError as error:
-            context.warn(f"{error.message}; going on without the ledger")
+    if naming.is_url(name):
+        return _of_url(context, name, options, typed=typed)
+    profile_name, session_id = naming.split(context, name)
+    row = naming.find_row(context, session_id, profile_name)
     if row is not None:
         return _of_row(context, row, options, typed=typed)
     profile = context.config.profile(profile_name or options.profile)
     return _of_id(context, session_id, profile, options, typed=typed)
 
 
-def _split(context: Context, name: str) -> tuple[str | None, str]:
-    head, slash, tail = name.partition("/")
-    return (head, tail) if slash and head in context.config.profiles else (None, name)
+def _of_url(context: Context, url: str, options: CloseOptions, *, typed: bool) -> Target | Outcome:
+    """Resolve a pasted URL: whoever holds it may end what it opens, so no row is needed; a row that has it is used."""
+    from bsess import pasted
+
+    if typed and pasted.holds_secret(url):
+        context.warn("a URL's token on the command line is there for all to read; `bsess close -` reads it from a pipe")
+    row = _row_with(context, url)
+    if row is not None and row.profile in context.config.profiles:
+        return _of_row(context, row, options, typed=typed)
+    found = pasted.read(url, context.config, typed=typed)
+    return Target(found.id, found.profile, url=url, connects=found.connects)
 
 
-def _row(exact: list[Row], prefixed: list[Row], name: str, profile: str | None) -> Row | None:
-    exact, prefixed = ([row for row in rows if profile in (None, row.profile)] for rows in (exact, prefixed))
-    live = [row for row in exact if row.state is not RowState.CLOSED]
-    if not exact and len(name) < PREFIX_MIN:
-        return None
-    candidates = live or exact[:1] or prefixed
-    if len(candidates) > 1:
-        named = ", ".join(f"{row.profile}/{row.shown_id}" for row in candidates[:5])
-        more = f" and {len(candidates) - 5} more" if len(candidates) > 5 else ""  # noqa: PLR2004  what fits a line
-        raise UsageError(
-            f"{name} fits {len(candidates)} sessions: {named}{more}", code="id_ambiguous", hint="give more of the id"
-        )
-    return candidates[0] if candidates else None
+def _row_with(context: Context, url: str) -> Row | None:
+    """Return the open row of a session that this URL ends or opens."""
+    ledger = context.ledger_or_none()
+    rows = [] if ledger is None else ledger.open_rows()
+    return next((row for row in rows if any(_same_place(url, own) for own in (row.stop_url, row.connect_url))), None)
+
+
+def _same_place(url: str, other: str | None) -> bool:
+    if other is None:
+        return False
+    return network.origin(url) == network.origin(other) and urlsplit(url).path == urlsplit(other).path
 
 
 def _of_row(context: Context, row: Row, options: CloseOptions, *, typed: bool) -> Target | Outcome:
@@ -252,29 +242,31 @@ def _of_id(
     except BsessError as error:
         if typed:
             return target
-        if error.code == UNSUPPORTED:
-            return _not_mine(session_id, profile, "the ledger does not know it; its id must be typed")
-        raise
+        if error.code != UNSUPPORTED:
+            raise
+        return _not_mine(session_id, profile, "the ledger does not know it; its id must be typed")
     if remote is None:
         if typed or options.foreign:
             return target
         return _not_mine(session_id, profile, f"neither the ledger nor profile {profile.name} knows it")
+    # A session may have been named by another id than the ledger's.
     row = _row_of(context, remote.id) if remote.id != session_id else None
     if row is not None:
         return _of_row(context, row, options, typed=typed)
-    known = inventory.known_session(context, profile, row=None, remote=remote)
+    return _of_remote(context, target, remote, options, typed=typed)
+
+
+def _of_remote(
+    context: Context, target: Target, remote: RemoteSession, options: CloseOptions, *, typed: bool
+) -> Target | Outcome:
+    known = inventory.known_session(context, target.profile, row=None, remote=remote)
     if known.session.mine:
         return target
     whose = f"{known.session.owner}'s" if known.session.owner else "of unknown owner"
     if typed or options.foreign:
-        return Target(session_id, profile, foreign=whose)
-    return Outcome(
-        session_id,
-        profile.name,
-        profile.provider,
-        OutcomeKind.SKIPPED,
-        reason=f"foreign: {whose}; --foreign ends it all the same",
-    )
+        return replace(target, foreign=whose)
+    reason = f"foreign: {whose}; --foreign ends it all the same"
+    return Outcome(target.id, target.profile.name, target.profile.provider, OutcomeKind.SKIPPED, reason=reason)
 
 
 def _row_of(context: Context, session_id: str) -> Row | None:

@@ -14,7 +14,7 @@ from bsess.context import Context, identify, new_key, seal, this_process
 from bsess.errors import BsessError, ExitCode, UnreachableError, UsageError
 from bsess.ledger import Row, RowState
 from bsess.model import LABEL_KEEP_UNTIL, Owner, Process, Result, Session
-from bsess.providers.base import CloseTarget, CreateRequest
+from bsess.providers.base import SLOTS, CloseTarget, CreateRequest
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 LEASE_SECONDS = 120.0
 COUNT_MAX = 1000
+# How many ids a line of an error has room for.
+HOLDERS_SHOWN = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,6 +138,8 @@ class Maker:
             remote = provider.create(request)
         except BsessError as error:
             self._record_failure(row, error)
+            if error.code == SLOTS:
+                error.hint = self._who_holds_them(provider) or error.hint
             raise
         return self._opened(row, remote)
 
@@ -223,8 +227,23 @@ class Maker:
             self._under_way.pop(row.key, None)
         line = inventory.event(context, row, "failed", outcome=error.code, reason=error.message)
         # Only a refusal proves that nothing was made; after silence the intent stays, for the sweep to settle.
-        state = RowState.INTENT if isinstance(error, UnreachableError) else RowState.CLOSED
+        silent = isinstance(error, UnreachableError) and not error.nothing_sent
+        state = RowState.INTENT if silent else RowState.CLOSED
         context.ledger().change(replace(row, state=state, changed_at=context.now()), event=line)
+
+    def _who_holds_them(self, provider: Provider) -> str | None:
+        """Return which sessions of mine take the account's slots, and how to end the oldest."""
+        me = self._context.config.owner.value
+        rows = [
+            row
+            for row in self._context.ledger().open_rows()
+            if row.owner == me and row.state is not RowState.INTENT and inventory.same_account(row, provider)
+        ]
+        if not rows:
+            return None
+        ids = [row.shown_id for row in rows]
+        more = f" and {len(ids) - HOLDERS_SHOWN} more" if len(ids) > HOLDERS_SHOWN else ""
+        return f"of mine {', '.join(ids[:HOLDERS_SHOWN])}{more} hold slots; the oldest: bsess close {ids[0]} --force"
 
 
 class _ClosingWhenStopped:

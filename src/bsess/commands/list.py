@@ -40,7 +40,7 @@ def list_sessions(context: Context, options: ListOptions) -> Result:
     """Return the sessions that match; rows of sessions proven to have ended are closed on the way, and said."""
     if options.mine + options.foreign + options.orphans > 1:
         raise UsageError("--mine, --foreign and --orphans exclude each other")
-    found = inventory.look(context, options.profiles)
+    found = inventory.look(context, options.profiles, running=not options.mine and not options.orphans)
     shown = [known for known in found.known if _matches(context, known, options)]
     shown.sort(key=lambda known: known.session.created_at or 0.0)
     for known in shown:

@@ -95,6 +95,8 @@ class Renderer:
             # In one line for a program: indented, Python encodes it ten times as slowly.
             indent = 2 if is_terminal(self._stream) else None
             self._stream.write(json.dumps(records.document(result, view), indent=indent) + "\n")
+        elif result.answer is not None:
+            self._answer(result.answer)
         elif self._format is Format.JSONL:
             if not self._streamed:
                 self._write_json_lines(grid.main_records(result, view))
@@ -142,6 +144,12 @@ class Renderer:
     def _url(self, session: Session) -> str:
         url = session.connect_url or ""
         return clean(url) if self._show_secrets else mask_url(url)
+
+    def _answer(self, answer: object) -> None:
+        # Whatever the format: it is a document, not rows.
+        import json
+
+        self._stream.write(json.dumps(answer, indent=2 if is_terminal(self._stream) else None) + "\n")
 
     def _lines(self, lines: Iterable[str]) -> None:
         for line in lines:

@@ -12,7 +12,7 @@ from bsess.output.text import clean, moment
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-    from bsess.model import Decision, Event, Outcome, Result, Session
+    from bsess.model import AccountUsage, Decision, Event, Outcome, Result, Session
     from bsess.output.records import View
 
 
@@ -37,11 +37,11 @@ def main_records(result: Result, view: View) -> list[dict[str, object]]:
         return [records.outcome(item) for item in result.outcomes]
     if result.decisions is not None and not result.outcomes:
         return [records.decision(item) for item in result.decisions if item.end]
-    if result.events is not None:
-        return [records.event(item) for item in result.events]
-    if result.settings is not None:
-        return [records.setting(item) for item in result.settings]
-    return []
+    return [
+        *map(records.event, result.events or ()),
+        *map(records.setting, result.settings or ()),
+        *map(records.usage, result.usage or ()),
+    ]
 
 
 def grids(result: Result, view: View) -> list[Grid]:
@@ -55,6 +55,8 @@ def grids(result: Result, view: View) -> list[Grid]:
         found.append(_outcomes(result.outcomes))
     if result.events is not None:
         found.append(_events(result.events))
+    if result.usage is not None:
+        found.append(_usage(result.usage))
     if result.settings is not None:
         rows = tuple((item.key, clean(item.value), item.source) for item in result.settings)
         found.append(Grid(("KEY", "VALUE", "SOURCE"), rows))
@@ -93,6 +95,26 @@ def _outcomes(items: Sequence[Outcome]) -> Grid:
 def _events(items: Sequence[Event]) -> Grid:
     rows = tuple((_short(item.at), item.event, clean(item.id or ""), item.profile, _why(item)) for item in items)
     return Grid(("TIME", "EVENT", "ID", "PROFILE", "REASON"), rows)
+
+
+def _usage(items: Sequence[AccountUsage]) -> Grid:
+    rows = tuple(
+        (
+            item.profile,
+            _of(item.running, item.slots),
+            str(item.mine),
+            _cell(item.queued),
+            clean(item.plan or ""),
+            _cell(item.units_used),
+            _cell(item.units_left),
+        )
+        for item in items
+    )
+    return _without_empty(Grid(("PROFILE", "RUNNING", "MINE", "QUEUED", "PLAN", "UNITS USED", "UNITS LEFT"), rows))
+
+
+def _of(used: int | None, most: int | None) -> str:
+    return _cell(used) if most is None else f"{_cell(used) or '?'} of {most}"
 
 
 def _short(seconds: float) -> str:

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
 
 from bsess.output.text import clean, mask_url, moment
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
-    from bsess.model import Decision, Event, Outcome, Problem, Result, Session, SettingLine
+    from bsess.model import AccountUsage, Decision, Event, Outcome, Problem, Result, Session, SettingLine
 
 SCHEMA = "bsess/1"
 
@@ -82,6 +82,11 @@ def event(item: Event) -> dict[str, object]:
     }
 
 
+def usage(item: AccountUsage) -> dict[str, object]:
+    """Return what an account uses as a record."""
+    return {**asdict(item), "plan": _clean(item.plan)}
+
+
 def setting(item: SettingLine) -> dict[str, object]:
     """Return a setting's record."""
     return {"key": item.key, "value": clean(item.value), "source": item.source}
@@ -110,21 +115,28 @@ def document(result: Result, view: View) -> dict[str, object]:
     }
 
 
+_PLAIN: dict[str, Callable[[Any], dict[str, object]]] = {
+    "decisions": decision,
+    "outcomes": outcome,
+    "events": event,
+    "settings": setting,
+    "usage": usage,
+}
+
+
 def _data(result: Result, view: View) -> Mapping[str, object]:
     data: dict[str, object] = {}
     if result.sessions is not None:
         data["sessions"] = [session(item, view) for item in result.sessions]
-    if result.decisions is not None:
-        data["decisions"] = [decision(item) for item in result.decisions]
-    if result.outcomes is not None:
-        data["outcomes"] = [outcome(item) for item in result.outcomes]
+    for key, record in _PLAIN.items():
+        items = getattr(result, key)
+        if items is not None:
+            data[key] = [record(item) for item in items]
     if result.summary is not None:
         data["summary"] = dict(result.summary)
         data["errors"] = [problem(item) for item in result.list_errors or ()]
-    if result.events is not None:
-        data["events"] = [event(item) for item in result.events]
-    if result.settings is not None:
-        data["settings"] = [setting(item) for item in result.settings]
+    if result.answer is not None:
+        data["answer"] = result.answer
     if result.tag is not None:
         data["tag"] = {clean(key): clean(value) for key, value in result.tag.items()}
     if result.text is not None:

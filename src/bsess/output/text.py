@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import re
 import time
 import unicodedata
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 MASK = "***"
 # Other controls, formats (bidi among them), surrogates, and the two line breaks beyond Cc.
 _REMOVED = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})
+# What stands in a URL's query or a header under these names opens a session or an account.
+_SECRET_QUERY = re.compile(r"((?:token|api_?key|signing_?key|jwt|password|secret)=)[^&\s\"'<>]+", re.IGNORECASE)
 
 
 def clean(text: str) -> str:
@@ -22,6 +29,14 @@ def mask_url(url: str) -> str:
     scheme, slashes, rest = url.partition("://")
     host = rest.partition("/")[0].partition("?")[0].rpartition("@")[2]
     return f"{clean(scheme)}://{clean(host)}/{MASK}" if slashes else MASK
+
+
+def redact(text: str, secrets: Iterable[str] = ()) -> str:
+    """Return `text` with every given secret, and every value of a query that is one by its name, masked."""
+    for secret in secrets:
+        if secret:
+            text = text.replace(secret, "***")
+    return _SECRET_QUERY.sub(r"\1***", text)
 
 
 def moment(seconds: float | None) -> str:

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 # The code of the error with which an adapter says that its service cannot do this at all.
 UNSUPPORTED = "unsupported"
+# The code of the error with which a provider says that all its slots are taken.
+SLOTS = "slots"
 
 
 class Capability(StrEnum):
@@ -138,10 +140,14 @@ class Listing:
 
 @dataclass(frozen=True, slots=True)
 class CloseTarget:
-    """The session to end; `force`: although a client is attached or it hangs. `stop_url`: what ends it, if known."""
+    """The session to end; `force`: although a client is attached or it hangs. `stop_url`: what ends it, if known.
+
+    `recorded`: the ledger has it, so that its id is one that the provider gave to a session of ours.
+    """
 
     id: str
     force: bool = False
+    recorded: bool = False
     stop_url: str | None = field(default=None, repr=False)
 
 

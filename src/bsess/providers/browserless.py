@@ -10,13 +10,18 @@ from __future__ import annotations
 import hashlib
 import re
 import time
-from typing import TYPE_CHECKING, ClassVar
+from datetime import datetime
+from typing import TYPE_CHECKING, Any, ClassVar
 from urllib.parse import quote, urlsplit
 
-from bsess.errors import BsessError, FailedError, NotFoundError, QuotaError, UnreachableError, UsageError
+from bsess import network
+from bsess.errors import AuthError, BsessError, FailedError, NotFoundError, QuotaError, UnreachableError, UsageError
 from bsess.http import Access, Answer, Client
 from bsess.model import Owner, Status
+from bsess.output.text import clean
 from bsess.providers.base import (
+    SLOTS,
+    UNSUPPORTED,
     Capability,
     CloseAnswer,
     CloseState,
@@ -25,12 +30,14 @@ from bsess.providers.base import (
     Listing,
     ProviderSettings,
     RemoteSession,
+    Usage,
     chosen,
 )
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+NAME = "browserless"
 CLOUD = "browserless.io"
 REGIONS = ("sfo", "lon", "ams")
 DEFAULT_REGION = "sfo"
@@ -41,19 +48,34 @@ _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,199}", re.ASCII)
 _OPTIONS = {"stealth", "keep_alive", "proxy", "browser", "args", "headed", "context", "set"}
 _PROXY = re.compile(r"(?:(residential|datacenter):)?([a-z]{2})(?::([A-Za-z_-]+))?(?::([A-Za-z _-]+))?", re.IGNORECASE)
 _BROWSERS = ("chromium", "chrome")
+GRAPHQL = f"https://api.{CLOUD}/graphql"
+_PAGE = 50
+_PAGES_MAX = 200
+_ACTIVE = """query ($apiToken: String!, $limit: Int, $skip: Int) {
+  getActiveSession(apiToken: $apiToken, limit: $limit, skip: $skip) {
+    sessions { browserId startTime browserName type ttl } count
+  }
+}"""
+_SUMMARY = """query ($apiToken: String!) {
+  accountSummary(apiToken: $apiToken) { plan planType cloudUnits { unitsLeft used available } }
+}"""
+_MILLISECONDS_FROM = 1e11
 
 
 class BrowserlessProvider:
     """One account in one region."""
 
-    name: ClassVar[str] = "browserless"
-    capabilities: ClassVar[frozenset[Capability]] = frozenset({Capability.REGIONS})
+    name: ClassVar[str] = NAME
+    capabilities: ClassVar[frozenset[Capability]] = frozenset(
+        {Capability.REGIONS, Capability.QUERY, Capability.USAGE, Capability.RUNNING}
+    )
     ttl_bounds: ClassVar[tuple[float, float]] = (1.0, TTL_MAX_SECONDS)
 
     def __init__(self, settings: ProviderSettings) -> None:
         self._settings = settings
-        self._origin = _origin(settings.url, settings.region)
+        self._origin = origin_of(settings.url, settings.region)
         # A session's own URLs say which region it is in: to the ledger the cloud is one place.
+        self._graphql_url = _graphql_url(settings)
         self.base_url = f"https://{CLOUD}" if settings.url is None else self._origin
         found = settings.token()
         self.secret = found.value
@@ -74,14 +96,14 @@ class BrowserlessProvider:
     def validate(self, request: CreateRequest) -> None:
         """Refuse what the API has no field for, before anything is recorded or sent."""
         _body(self._settings, request)
-        _origin(self._settings.url, request.region or self._settings.region)
+        origin_of(self._settings.url, request.region or self._settings.region)
 
     def planned_id(self, request: CreateRequest) -> None:
         """Return None: the vendor chooses."""
 
     def create(self, request: CreateRequest) -> RemoteSession:
         """POST /session, once: there is no key against a second one, and nobody could list it."""
-        origin = _origin(self._settings.url, request.region or self._settings.region)
+        origin = origin_of(self._settings.url, request.region or self._settings.region)
         began = time.time()
         answer = self._client.send(
             "POST",
@@ -117,13 +139,15 @@ class BrowserlessProvider:
         """Refuse: this API reads no single session."""
         raise FailedError(
             f"{session_id}: Browserless tells nothing of a single session",
-            code="unsupported",
+            code=UNSUPPORTED,
             hint="`bsess list` shows those of the ledger",
             session=session_id,
         )
 
     def close(self, target: CloseTarget) -> CloseAnswer:
-        """DELETE the stop URL; 200 ends it and 404 says that it had ended."""
+        """DELETE the stop URL; 200 ends it and 404 says that it had ended. An id of no session may be a browser's."""
+        if target.stop_url is None and not target.recorded:
+            return self._close_browser(target.id)
         if target.stop_url is None:
             raise FailedError(
                 f"{target.id}: its stop URL is not known, and Browserless ends a session by nothing else",
@@ -142,34 +166,116 @@ class BrowserlessProvider:
             error.hint = "a client may be attached: --force ends it all the same"
         raise error
 
+    def query(self, url: str, text: str, variables: Mapping[str, object]) -> object:
+        """POST a BrowserQL query, once: it may click. The document is returned with its errors in it."""
+        body = {"query": text, **({"variables": dict(variables)} if variables else {})}
+        answer = self._client.send("POST", self._own_url(url, "query URL"), body=body, repeatable=False)
+        if not answer.ok:
+            raise self._client.failure(answer, what="bql")
+        document = self._client.json(answer, what="bql")
+        if not isinstance(document, dict) or not {"data", "errors"} & set(document):
+            raise UnreachableError("bql: the answer has neither data nor errors", code="malformed")
+        return document
+
+    def usage(self) -> Usage:
+        """Return the plan's units and how many browsers run, by GraphQL; the slots of a plan are told nowhere."""
+        summary = self._ask(_SUMMARY, {}).get("accountSummary")
+        units = summary.get("cloudUnits") if isinstance(summary, dict) else None
+        plan = summary.get("plan") if isinstance(summary, dict) else None
+        told = units if isinstance(units, dict) else {}
+        count = self._page(0).get("count")
+        return Usage(
+            running=count if isinstance(count, int) else None,
+            plan=str(plan) if plan is not None else None,
+            units_used=_number(told.get("used")),
+            units_left=_number(told.get("unitsLeft")),
+        )
+
+    def running(self) -> tuple[RemoteSession, ...]:
+        """Return the browsers that GraphQL lists. A browserId is no session's id: such a one may be mine unseen."""
+        found: dict[str, RemoteSession] = {}
+        if self._graphql_url is None:
+            return ()
+        for skip in range(0, _PAGES_MAX * _PAGE, _PAGE):
+            rows = self._page(skip).get("sessions")
+            for row in rows if isinstance(rows, list) else []:
+                browser = row.get("browserId") if isinstance(row, dict) else None
+                if isinstance(browser, str) and browser:
+                    began = _moment(row.get("startTime"))
+                    found[browser] = RemoteSession(browser, Status.RUNNING, live=True, created_at=began)
+            if not isinstance(rows, list) or len(rows) < _PAGE:
+                break
+        return tuple(found.values())
+
     def is_id(self, text: str) -> bool:
         """Tell whether the vendor could have made such an id; their form is not documented."""
         return _ID.fullmatch(text) is not None
 
     def tag(self, owner: Owner, labels: Mapping[str, str]) -> Mapping[str, str]:  # noqa: ARG002
         """Refuse: a session of this API carries nothing of ours."""
-        raise UsageError("Browserless sessions carry no tag", code="unsupported", hint="make them with `bsess create`")
+        raise UsageError("Browserless sessions carry no tag", code=UNSUPPORTED, hint="make them with `bsess create`")
+
+    def _close_browser(self, browser: str) -> CloseAnswer:
+        """DELETE /browser/ID, in the profile's region and then in the others: no listing tells the region."""
+        others = [origin_of(None, region) for region in REGIONS] if is_vendors(urlsplit(self._origin).hostname) else []
+        failure: BsessError | None = None
+        status = None
+        for origin in dict.fromkeys([self._origin, *others]):
+            url = f"{origin}/browser/{quote(browser, safe='')}?token={quote(self.secret, safe='')}"
+            try:
+                answer = self._client.send("DELETE", url)
+            except UnreachableError as error:
+                failure = failure or error
+                continue
+            if answer.ok:
+                return CloseAnswer(CloseState.ENDED, http_status=answer.status)
+            status = answer.status
+            refusal = self._client.failure(answer, what="close", session=browser)
+            if not isinstance(refusal, NotFoundError):
+                failure = failure or refusal
+        if failure is not None:
+            raise failure
+        return CloseAnswer(CloseState.ABSENT, http_status=status)
+
+    def _page(self, skip: int) -> dict[str, Any]:
+        found = self._ask(_ACTIVE, {"limit": _PAGE, "skip": skip}).get("getActiveSession")
+        return found if isinstance(found, dict) else {}
+
+    def _ask(self, query: str, variables: dict[str, object]) -> dict[str, Any]:
+        """Ask GraphQL. An auth error is never tried again: failed attempts lock the account until the hour is over."""
+        if self._graphql_url is None:
+            raise UsageError("graphql_url is empty: Browserless is not asked for that", code=UNSUPPORTED)
+        body = {"query": query, "variables": {"apiToken": self.secret, **variables}}
+        answer = self._client.send("POST", self._graphql_url, body=body)
+        if not answer.ok:
+            raise self._client.failure(answer, what="graphql")
+        document = self._client.json(answer, what="graphql")
+        errors = document.get("errors") if isinstance(document, dict) else None
+        if errors:
+            said = self._client.redact(clean(_first_message(errors)))
+            refused = re.search(r"token|auth|api.?key", said, re.IGNORECASE) is not None
+            raise (AuthError if refused else FailedError)(f"graphql: {said}", code="graphql")
+        found = document.get("data") if isinstance(document, dict) else None
+        if not isinstance(found, dict):
+            raise UnreachableError("graphql: the answer has no data", code="malformed")
+        return found
 
     def _stop_url(self, target: CloseTarget) -> str:
-        url = target.stop_url or ""
-        parts = urlsplit(url)
-        host, own = (parts.hostname or "").lower(), (urlsplit(self._origin).hostname or "").lower()
-        in_cloud = (
-            self._settings.url is None and (host == CLOUD or host.endswith(f".{CLOUD}")) and parts.scheme == "https"
-        )
-        if not in_cloud and (host, parts.port, parts.scheme) != (
-            own,
-            urlsplit(self._origin).port,
-            urlsplit(self._origin).scheme,
-        ):
-            raise FailedError(
-                f"{target.id}: its stop URL leads to {host or 'nowhere'}, not to Browserless; it is not sent",
-                code="stop_url",
-                session=target.id,
-            )
-        if "token=" not in parts.query:
-            url = _with_query(url, f"token={quote(self.secret, safe='')}")
+        url = self._own_url(target.stop_url or "", f"{target.id}: its stop URL")
         return _with_query(url, "force=true") if target.force else url
+
+    def _own_url(self, url: str, what: str) -> str:
+        """Return a URL that the vendor gave, with the token where it lacks one. Raises FailedError for a stranger's."""
+        host = (urlsplit(url).hostname or "").lower()
+        own = network.origin(url) == network.origin(self._origin)
+        in_cloud = urlsplit(url).scheme == "https" and is_vendors(host) and is_vendors(urlsplit(self._origin).hostname)
+        if not own and not in_cloud:
+            raise FailedError(
+                f"{what} leads to {host or 'nowhere'}, not to Browserless; it is not used", code="stop_url"
+            )
+        if own and "token=" not in urlsplit(url).query:
+            return _with_query(url, f"token={quote(self.secret, safe='')}")
+        return url
 
     def _refusal(self, answer: Answer) -> BsessError:
         error = self._client.failure(answer, what="create")
@@ -181,11 +287,18 @@ class BrowserlessProvider:
                 http_status=answer.status,
             )
         if isinstance(error, QuotaError) and answer.status == 429:  # noqa: PLR2004
-            error.code = "slots"
+            error.code = SLOTS
         return error
 
 
-def _origin(url: str | None, region: str | None) -> str:
+def is_vendors(host: str | None) -> bool:
+    """Tell whether a host is the vendor's own."""
+    name = (host or "").lower()
+    return name == CLOUD or name.endswith(f".{CLOUD}")
+
+
+def origin_of(url: str | None, region: str | None) -> str:
+    """Return where a profile's Session API is. Raises UsageError for a region that there is not."""
     if url is not None:
         parts = urlsplit(url)
         return f"{parts.scheme}://{parts.netloc}{parts.path.rstrip('/')}"
@@ -241,6 +354,36 @@ def _proxy(text: str) -> dict[str, object]:
         )
     kind, country, _, city = match.groups()
     return {"type": kind or "residential", "country": country.lower(), **({"city": city} if city else {})}
+
+
+def _graphql_url(settings: ProviderSettings) -> str | None:
+    """Return where GraphQL is; None where the profile's graphql_url is empty."""
+    given = settings.options.get("graphql_url")
+    if given is not None:
+        return str(given) or None
+    if settings.url is None or is_vendors(urlsplit(settings.url).hostname):
+        return GRAPHQL
+    return f"{origin_of(settings.url, None)}/graphql"
+
+
+def _first_message(errors: object) -> str:
+    first = errors[0] if isinstance(errors, list) and errors else errors
+    return str(first.get("message") if isinstance(first, dict) else first)[:200]
+
+
+def _moment(value: object) -> float | None:
+    """Return a time whose form no document tells: RFC 3339, or seconds or milliseconds since the epoch."""
+    if isinstance(value, str):
+        try:
+            return datetime.fromisoformat(value).timestamp()
+        except ValueError:
+            return _moment(float(value)) if value.replace(".", "", 1).isdecimal() else None
+    number = _number(value)
+    return None if number is None else (number / 1000 if number > _MILLISECONDS_FROM else number)
+
+
+def _number(value: object) -> float | None:
+    return float(value) if isinstance(value, (int, float)) and not isinstance(value, bool) else None
 
 
 def _text(document: dict[str, object], key: str) -> str | None:

@@ -24,6 +24,7 @@ from bsess.holder.launch import launch
 from bsess.http import Access, Answer, Client
 from bsess.model import Owner, Status
 from bsess.providers.base import (
+    SLOTS,
     Capability,
     CloseAnswer,
     CloseState,
@@ -266,7 +267,7 @@ class BrowserlessSelfHostedProvider:
                 http_status=status,
             )
         if status == 429:  # noqa: PLR2004  RFC 6585
-            error.code = "slots"
+            error.code = SLOTS
         return error
 
 
