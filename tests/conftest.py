@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from fake_browserless import FakeBrowserless
 from worlds import ORDINARY_USER, ROOT, end_world, make_world
 
 
@@ -60,6 +61,16 @@ def world(executable):
     made = make_world([executable], os.geteuid())
     yield made
     end_world(made)
+
+
+@pytest.fixture
+def cloud():
+    """A fake of Browserless's cloud, which at the end must have got no request that no document has."""
+    fake = FakeBrowserless()
+    yield fake
+    wrong = fake.wrong
+    fake.close()
+    assert wrong == []
 
 
 # Who runs bsess: whoever runs the tests, and where that is root, an ordinary user as well.

@@ -9,17 +9,8 @@ import time
 import pytest
 
 import strangers
-from fake_browserless import TOKEN, FakeBrowserless
+from fake_browserless import TOKEN
 from worlds import write_config
-
-
-@pytest.fixture
-def cloud():
-    fake = FakeBrowserless()
-    yield fake
-    wrong = fake.wrong
-    fake.close()
-    assert wrong == []
 
 
 @pytest.fixture

@@ -12,21 +12,12 @@ from websockets.sync.server import serve
 import faults
 from bsess import config, pasted
 from bsess.errors import UsageError
-from fake_browserless import TOKEN, FakeBrowserless
+from fake_browserless import TOKEN
 from forwarder import Forwarder
 from worlds import wait_for, write_config
 
 ID = "5a1b0cc4-5f0a-4a2e-8f2e-3f1f2f1f0a11"
 CLOUD = "production-sfo.browserless.io"
-
-
-@pytest.fixture
-def cloud():
-    fake = FakeBrowserless()
-    yield fake
-    wrong = fake.wrong
-    fake.close()
-    assert wrong == []
 
 
 def outcome(ended):

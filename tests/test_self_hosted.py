@@ -209,7 +209,7 @@ def test_a_full_server_is_out_of_quota_and_names_who_holds_it(own, server):
         assert full.json["errors"][0]["code"] == "slots"
         assert made[0]["id"] in full.err
         assert len(full.err.splitlines()) <= 2
-        own.ok("close", "--all", "--yes")
+        own.ok("close", *(session["id"] for session in made))
         for process in waiting:
             assert process.wait(30) == 0
     own.ok("close", "--all", "--yes")

@@ -11,10 +11,11 @@ import sys
 import pytest
 
 import bsess
-from worlds import ROOT
+from fake_browserless import TOKEN
+from worlds import ROOT, write_config
 
 SOURCE = ROOT / "src" / "bsess"
-COMMANDS = ["create", "list", "close", "sweep", "run", "adopt", "tag", "history", "completion"]
+COMMANDS = ["create", "list", "close", "sweep", "run", "adopt", "tag", "usage", "bql", "history", "completion"]
 CONFIG_COMMANDS = ["config show", "config path", "config init"]
 HEAVY = {"rich", "click", "pydantic", "asyncio", "httpx", "pygments", "websockets", "psycopg"}
 
@@ -128,7 +129,11 @@ def examples(world, command):
 
 
 @pytest.mark.parametrize("command", [*COMMANDS, *CONFIG_COMMANDS])
-def test_each_example_in_the_help_runs(world, command):
+def test_each_example_in_the_help_runs(world, command, cloud):
+    if command == "bql":
+        world.variables["BROWSERLESS_TOKEN"] = TOKEN
+        write_config(world, f'default = "work"\n[profiles.work]\nprovider = "browserless"\nurl = "{cloud.url}"\n')
+        (world.folder / "login.graphql").write_text("mutation { goto(url: $user) { status } }")
     (world.folder / "scrape.py").write_text("import os\nassert os.environ['BSESS_CONNECT_URL']\n")
     for name in ("npm", "python"):
         stand_in = world.folder / name
@@ -143,7 +148,8 @@ def test_each_example_in_the_help_runs(world, command):
         if command == "config init":
             world.config.unlink()
         if "abcdefghijklmnop" in example:
-            example = example.replace("abcdefghijklmnop", world.create()["id"])
+            flags = ["--stealth"] if command == "bql" else []
+            example = example.replace("abcdefghijklmnop", world.create(*flags)["id"])
         elif command == "close":
             world.create("--label", "job=42")
         process = subprocess.run(

@@ -321,7 +321,9 @@ def close(
     ignore_not_found: Annotated[bool, typer.Option("--ignore-not-found", help="An unknown id is no failure.")] = False,
     dry_run: DryRun = False,
 ) -> int:
-    """End sessions: by id or unique prefix, from standard input (-), or by what they have in common.
+    """End sessions: by id, unique prefix or URL, from standard input (-), or by what they have in common.
+
+    A Browserless session loses its saved cookies and storage with it.
 
     \b
     Examples:
@@ -538,7 +540,7 @@ def bql(
 
     \b
     Examples:
-      bsess bql abcdefghijklmnop 'mutation { goto(url: "https://example.com") { status } }'
+      bsess bql abcdefghijklmnop 'mutation { title { title } }'
       bsess bql abcdefghijklmnop --file login.graphql --var user=ann
     """
     from bsess.commands.bql import QueryOptions, bql, variables

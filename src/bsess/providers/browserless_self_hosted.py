@@ -45,6 +45,7 @@ if TYPE_CHECKING:
 LISTED_SECONDS = 5.0
 GONE_SECONDS = 2.0
 _POLL_SECONDS = 0.05
+NOT_FOUND = 404
 # The server cuts a connection after its own 30 s unless told otherwise; the holder is to be the one that ends it.
 SERVER_SLACK_SECONDS = 60.0
 
@@ -144,15 +145,18 @@ class BrowserlessSelfHostedProvider:
         return next((item for item in self.list().sessions if session_id in (item.id, item.provider_id)), None)
 
     def close(self, target: CloseTarget) -> CloseAnswer:
-        """GET /kill/ID, and a new listing: there are versions that answer 204 to a kill that ended nothing."""
+        """GET /kill/ID, and a new listing: there are versions that answer 204 to a kill that ended nothing.
+
+        A 404 proves nothing alone either: whatever stands before a server that is down may say so.
+        """
         if not self.is_id(target.id):
             return CloseAnswer(CloseState.ABSENT)
-        answer = self._client.send("GET", f"{self.base_url}/kill/{quote(target.id, safe='')}")
-        if not answer.ok:
-            error = self._client.failure(answer, what="close", session=target.id)
-            if isinstance(error, NotFoundError):
+        answer = self._kill(target.id)
+        if answer.status == NOT_FOUND:
+            found = self.get(target.id)
+            if found is None or found.provider_id is None:
                 return CloseAnswer(CloseState.ABSENT, http_status=answer.status)
-            raise error
+            answer = self._kill(found.provider_id)  # a version that knows no tracking ids
         if self._is_gone(target.id):
             return CloseAnswer(CloseState.ENDED, http_status=answer.status)
         reason = "the server accepted the kill and still lists it"
@@ -180,6 +184,12 @@ class BrowserlessSelfHostedProvider:
             queued=_number(pressure, "queued"),
             slots=_number(pressure, "maxConcurrent"),
         )
+
+    def _kill(self, name: str) -> Answer:
+        answer = self._client.send("GET", f"{self.base_url}/kill/{quote(name, safe='')}")
+        if not answer.ok and answer.status != NOT_FOUND:
+            raise self._client.failure(answer, what="close", session=name)
+        return answer
 
     def _launch(self, url: str, tracking: str, request: CreateRequest) -> dict[str, Any] | None:
         order = {
