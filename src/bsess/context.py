@@ -60,6 +60,7 @@ class Context:
     _ledger: Ledger | None = None
     _ledger_failed: bool = False
     _local: threading.local = field(default_factory=threading.local)
+    _loaded: list[Provider] = field(default_factory=list)
     _tokens: dict[str, Token] = field(default_factory=dict, repr=False)
     _token_lock: threading.Lock = field(default_factory=threading.Lock)
 
@@ -107,6 +108,7 @@ class Context:
                     log=self.log,
                 ),
             )
+            self._loaded.append(known[key])
         return known[key]
 
     def _token(self, profile: Profile) -> Token:
@@ -130,7 +132,9 @@ class Context:
         return float("inf") if self.until is None else self.until - time.monotonic()
 
     def close(self) -> None:
-        """Let go of the ledger."""
+        """Let go of the ledger and of all connections."""
+        for provider in self._loaded:
+            provider.disconnect()
         if self._ledger is not None:
             self._ledger.close()
             self._ledger = None

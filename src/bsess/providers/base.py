@@ -226,6 +226,9 @@ class Provider(Protocol):
     def tag(self, owner: Owner, labels: Mapping[str, str]) -> Mapping[str, str]:
         """Return what a session must carry at its creation to be that owner's (capability TAG)."""
 
+    def disconnect(self) -> None:
+        """Let go of its connections; a provider may be used again after it."""
+
 
 class Queries(Protocol):
     """What a provider of capability QUERY does besides."""

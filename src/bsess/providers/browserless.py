@@ -211,6 +211,10 @@ class BrowserlessProvider:
         """Tell whether the vendor could have made such an id; their form is not documented."""
         return _ID.fullmatch(text) is not None
 
+    def disconnect(self) -> None:
+        """Let go of the HTTP connections."""
+        self._client.close()
+
     def tag(self, owner: Owner, labels: Mapping[str, str]) -> Mapping[str, str]:  # noqa: ARG002
         """Refuse: a session of this API carries nothing of ours."""
         raise UsageError("Browserless sessions carry no tag", code=UNSUPPORTED, hint="make them with `bsess create`")

@@ -50,7 +50,7 @@ NOT_FOUND = 404
 SERVER_SLACK_SECONDS = 60.0
 
 # The server's own browserId, or a tracking id (32 characters at most). `all` would end everybody's.
-_ID = re.compile(r"[A-Za-z0-9_-]{1,64}", re.ASCII)
+_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}", re.ASCII)
 _TAG = re.compile(r"bs-([a-z2-7]{10})([a-z2-7]{10})", re.ASCII)
 _RESERVED = frozenset({"all"})
 _OPTIONS = {"args", "headed", "stealth", "browser", "set"}
@@ -165,6 +165,10 @@ class BrowserlessSelfHostedProvider:
     def is_id(self, text: str) -> bool:
         """Tell whether the server could have a session of that id."""
         return _ID.fullmatch(text) is not None and text.lower() not in _RESERVED
+
+    def disconnect(self) -> None:
+        """Let go of the HTTP connections."""
+        self._client.close()
 
     def tag(self, owner: Owner, labels: Mapping[str, str]) -> Mapping[str, str]:  # noqa: ARG002  a tag has no room
         """Return the query parameter of a connection that makes its session that owner's; good for one session."""

@@ -191,6 +191,9 @@ class LocalProvider:
         """Tell whether `text` is 16 characters of a-z and 2-7."""
         return _ID.fullmatch(text) is not None
 
+    def disconnect(self) -> None:
+        """Do nothing: there are no connections."""
+
     def tag(self, owner: Owner, labels: Mapping[str, str]) -> Mapping[str, str]:  # noqa: ARG002  the seam's signature
         """Refuse: only bsess makes local sessions."""
         raise UsageError(

@@ -94,6 +94,9 @@ class MemoryProvider:
         """Tell whether `text` is `memory-` and six digits."""
         return _ID.fullmatch(text) is not None
 
+    def disconnect(self) -> None:
+        """Do nothing: there are no connections."""
+
     def tag(self, owner: Owner, labels: Mapping[str, str]) -> Mapping[str, str]:
         """Return the metadata by which a session is that owner's."""
         return {"bsess_owner": owner.name, **({"bsess_run": owner.run} if owner.run else {}), **labels}

@@ -88,6 +88,9 @@ class FiledProvider:
     def is_id(self, text):
         return ID.fullmatch(text) is not None
 
+    def disconnect(self):
+        pass
+
     def tag(self, owner, labels):
         return {"owner": owner.name, **labels}
 
