@@ -10,6 +10,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import parse_qs, urlsplit
 
 TOKEN = "canary-token-4711"
+# What makes a session's own URLs secret, beside the token.
+SESSION_SECRET = "canary-session-0815"
 FIELDS = {
     "ttl": int,
     "processKeepAlive": int,
@@ -74,7 +76,7 @@ class FakeBrowserless:
         raw = handler.rfile.read(length) if length else b""
         body = json.loads(raw) if raw else None
         self.requests.append((method, parts.path, query, body))
-        kind = "graphql" if parts.path == "/graphql" else "bql" if parts.path.startswith("/session/bql/") else method
+        kind = "graphql" if parts.path == "/graphql" else "bql" if "/session/bql/" in parts.path else method
         fault = self.misbehave.get(kind)
         if isinstance(fault, int):
             self._send(handler, fault, b"<html>no</html>", "text/html")
@@ -113,9 +115,9 @@ class FakeBrowserless:
         self.sessions[session_id] = body
         answer = {
             "id": session_id,
-            "connect": f"wss://{self.url[7:]}/session/connect/{session_id}?token={TOKEN}",
-            "stop": f"{self.url}/e/abc/session/{session_id}?token={TOKEN}",
-            "browserQL": f"{self.url}/session/bql/{session_id}?token={TOKEN}",
+            "connect": f"wss://{self.url[7:]}/e/{SESSION_SECRET}/session/connect/{session_id}?token={TOKEN}",
+            "stop": f"{self.url}/e/{SESSION_SECRET}/session/{session_id}?token={TOKEN}",
+            "browserQL": f"{self.url}/e/{SESSION_SECRET}/session/bql/{session_id}?token={TOKEN}",
             "ttl": body["ttl"],
             "cloudEndpointId": None,
         }

@@ -9,7 +9,7 @@ import time
 import pytest
 
 import strangers
-from fake_browserless import TOKEN
+from fake_browserless import SESSION_SECRET, TOKEN
 from worlds import write_config
 
 
@@ -29,7 +29,9 @@ def test_the_documented_flow_request_for_request(account, cloud):
     made = account.create("--ttl", "60s", "--stealth")
     assert cloud.requests == [("POST", "/session", {"token": TOKEN}, {"ttl": 60000, "stealth": True})]
     assert outcome(account.ok("close", made["id"], "--force", "-o", "json")) == ("closed", 0)
-    assert cloud.requests[1:] == [("DELETE", f"/e/abc/session/{made['id']}", {"token": TOKEN, "force": "true"}, None)]
+    assert cloud.requests[1:] == [
+        ("DELETE", f"/e/{SESSION_SECRET}/session/{made['id']}", {"token": TOKEN, "force": "true"}, None)
+    ]
     assert cloud.sessions == {}
 
 
@@ -337,8 +339,8 @@ def test_the_vendors_flow_with_a_query_in_the_middle(account, cloud):
     account.ok("close", made["id"], "--force")
     assert cloud.requests == [
         ("POST", "/session", {"token": TOKEN}, {"ttl": 60000, "stealth": True}),
-        ("POST", f"/session/bql/{made['id']}", {"token": TOKEN}, {"query": MUTATION}),
-        ("DELETE", f"/e/abc/session/{made['id']}", {"token": TOKEN, "force": "true"}, None),
+        ("POST", f"/e/{SESSION_SECRET}/session/bql/{made['id']}", {"token": TOKEN}, {"query": MUTATION}),
+        ("DELETE", f"/e/{SESSION_SECRET}/session/{made['id']}", {"token": TOKEN, "force": "true"}, None),
     ]
 
 

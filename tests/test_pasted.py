@@ -12,7 +12,7 @@ from websockets.sync.server import serve
 import faults
 from bsess import config, pasted
 from bsess.errors import UsageError
-from fake_browserless import TOKEN
+from fake_browserless import SESSION_SECRET, TOKEN
 from forwarder import Forwarder
 from worlds import wait_for, write_config
 
@@ -75,7 +75,7 @@ def test_the_ledgers_row_of_a_pasted_url_is_closed_with_it(world, cloud):
     write_config(world, f'default = "work"\n[profiles.work]\nprovider = "browserless"\nurl = "{cloud.url}"\n')
     world.variables["BROWSERLESS_TOKEN"] = TOKEN
     made = world.create()
-    stop = f"{cloud.url}/e/abc/session/{made['id']}?token={TOKEN}"
+    stop = f"{cloud.url}/e/{SESSION_SECRET}/session/{made['id']}?token={TOKEN}"
     assert outcome(world.ok("close", stop, "--force", "-o", "json")) == ("closed", 0)
     assert world.rows() == []
 

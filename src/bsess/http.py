@@ -23,7 +23,7 @@ import httpx
 
 from bsess import network
 from bsess.errors import AuthError, BsessError, ConfigError, FailedError, NotFoundError, QuotaError, UnreachableError
-from bsess.output.text import clean, redact
+from bsess.output.text import clean, mask_url, redact
 
 if TYPE_CHECKING:
     import ssl
@@ -102,19 +102,19 @@ class Client:
         *,
         body: object = None,
         repeatable: bool = True,
-        timeout: float | None = None,
-        content_type: str = "application/json",
+        opaque: bool = False,
     ) -> Answer:
         """Send a request and return the answer, whatever its status.
 
         What is `repeatable` is tried up to 5 times through failures, 408, 429 and 5xx, with a pause that grows; what
-        is not is sent once, and again only if no byte of it left. Raises UnreachableError where no whole answer came.
+        is not is sent once, and again only if no byte of it left. Of an `opaque` URL the path is a secret too. Raises
+        UnreachableError where no whole answer came.
         """
         self.check(url)
         for attempt in range(1, ATTEMPTS + 1):
             _GATE.wait(_host(url), self._seconds_left())
             try:
-                answer = self._exchange(method, url, body, timeout or self._timeout, content_type)
+                answer = self._exchange(method, url, body, opaque=opaque)
             except _ExchangeError as error:
                 if attempt == ATTEMPTS or (error.sent and not repeatable) or not error.passing:
                     raise self._unreachable(method, url, error) from error
@@ -175,8 +175,8 @@ class Client:
                 hint="use https, or set insecure = true in the profile",
             )
 
-    def _exchange(self, method: str, url: str, body: object, timeout: float, content_type: str) -> Answer:
-        left = min(timeout, self._seconds_left())
+    def _exchange(self, method: str, url: str, body: object, *, opaque: bool) -> Answer:
+        left = min(self._timeout, self._seconds_left())
         if left <= 0:
             raise _ExchangeError("the deadline has passed", sent=False, passing=False)
         # Asked for uncompressed: a bomb is then the server's fault alone, and is still bounded.
@@ -186,22 +186,24 @@ class Client:
         content = None
         if body is not None:
             content = json.dumps(body).encode()
-            headers["content-type"] = content_type
+            headers["content-type"] = "application/json"
         self._backend.begin(left)
         began = time.monotonic()
         try:
             with self._client(url).stream(method, url, content=content, headers=headers) as response:
                 data = b"".join(self._read(response))
         except httpx.HTTPError as error:
-            raise _ExchangeError(
-                _said(error, self._backend, left), sent=self._backend.sent, passing=_is_passing(error)
-            ) from error
+            said = _said(error, self._backend, left)
+            self._tell(method, url, said, began, opaque=opaque)
+            raise _ExchangeError(said, sent=self._backend.sent, passing=_is_passing(error)) from error
         except httpx.InvalidURL as error:
-            raise ConfigError(f"{self.redact(url)[:80]} is no URL", code="url") from error
-        answer = Answer(method, url, response.status_code, response.headers, data, _date(response.headers))
-        shown = urlsplit(url)._replace(query="", fragment="").geturl()
-        self._log(f"{method} {self.redact(shown)} {answer.status} {(time.monotonic() - began) * 1000:.0f} ms")
-        return answer
+            raise ConfigError(f"{mask_url(url)} is no URL", code="url") from error
+        self._tell(method, url, str(response.status_code), began, opaque=opaque)
+        return Answer(method, url, response.status_code, response.headers, data, _date(response.headers))
+
+    def _tell(self, method: str, url: str, result: str, began: float, *, opaque: bool) -> None:
+        shown = mask_url(url) if opaque else urlsplit(url)._replace(query="", fragment="").geturl()
+        self._log(f"{method} {self.redact(shown)} {self.redact(result)} {(time.monotonic() - began) * 1000:.0f} ms")
 
     def _read(self, response: httpx.Response) -> Iterator[bytes]:
         unpack = _unpacker(response.headers.get("content-encoding", ""))

@@ -156,7 +156,7 @@ class BrowserlessProvider:
                 session=target.id,
             )
         url = self._stop_url(target)
-        answer = self._client.send("DELETE", url)
+        answer = self._client.send("DELETE", url, opaque=True)
         if answer.ok:
             return CloseAnswer(CloseState.ENDED, http_status=answer.status)
         error = self._client.failure(answer, what="close", session=target.id)
@@ -169,7 +169,7 @@ class BrowserlessProvider:
     def query(self, url: str, text: str, variables: Mapping[str, object]) -> object:
         """POST a BrowserQL query, once: it may click. The document is returned with its errors in it."""
         body = {"query": text, **({"variables": dict(variables)} if variables else {})}
-        answer = self._client.send("POST", self._own_url(url, "query URL"), body=body, repeatable=False)
+        answer = self._client.send("POST", self._own_url(url, "query URL"), body=body, repeatable=False, opaque=True)
         if not answer.ok:
             raise self._client.failure(answer, what="bql")
         document = self._client.json(answer, what="bql")
