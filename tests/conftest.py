@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from fake_browserless import FakeBrowserless
-from worlds import ORDINARY_USER, ROOT, end_world, make_world
+from fake_browserless import TOKEN, FakeBrowserless
+from worlds import ORDINARY_USER, ROOT, end_world, make_world, write_config
 
 
 @pytest.fixture(scope="session")
@@ -71,6 +71,14 @@ def cloud():
     wrong = fake.wrong
     fake.close()
     assert wrong == []
+
+
+@pytest.fixture
+def account(world, cloud):
+    """A world whose default profile is that cloud, and whose owner is `me`."""
+    world.variables |= {"BROWSERLESS_TOKEN": TOKEN, "BSESS_OWNER": "me"}
+    write_config(world, f'default = "work"\n[profiles.work]\nprovider = "browserless"\nurl = "{cloud.url}"\n')
+    return world
 
 
 # Who runs bsess: whoever runs the tests, and where that is root, an ordinary user as well.

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import json
 import socket
-import threading
 import uuid
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import parse_qs, urlsplit
+
+from loopback import LoopbackServer, send
 
 TOKEN = "canary-token-4711"
 # What makes a session's own URLs secret, beside the token.
@@ -25,7 +25,7 @@ FIELDS = {
 }
 
 
-class FakeBrowserless:
+class FakeBrowserless(LoopbackServer):
     """`sessions` is what lives, `requests` what was asked (method, path, query, body), `wrong` what no document has.
 
     `misbehave[method]`, where method may also be "graphql" or "bql", is a status, "lost" (done, the connection then
@@ -41,30 +41,7 @@ class FakeBrowserless:
         self.attached = set()
         self.browsers = []
         self.queried = []
-        fake = self
-
-        class Handler(BaseHTTPRequestHandler):
-            protocol_version = "HTTP/1.1"
-
-            def do_POST(self):
-                fake._handle(self, "POST")
-
-            def do_DELETE(self):
-                fake._handle(self, "DELETE")
-
-            def do_GET(self):
-                fake._handle(self, "GET")
-
-            def log_message(self, *_):
-                pass
-
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.url = f"http://127.0.0.1:{self._server.server_port}"
-        threading.Thread(target=self._server.serve_forever, args=(0.05,), daemon=True).start()
-
-    def close(self):
-        self._server.shutdown()
-        self._server.server_close()
+        super().__init__(self._handle)
 
     def methods(self):
         return [method for method, *_ in self.requests]
@@ -79,16 +56,16 @@ class FakeBrowserless:
         kind = "graphql" if parts.path == "/graphql" else "bql" if "/session/bql/" in parts.path else method
         fault = self.misbehave.get(kind)
         if isinstance(fault, int):
-            self._send(handler, fault, b"<html>no</html>", "text/html")
+            send(handler, fault, b"<html>no</html>", "text/html")
             return
         if kind in ("graphql", "bql") and isinstance(fault, bytes):
-            self._send(handler, 200, fault)
+            send(handler, 200, fault)
             return
         if kind == "graphql" and method == "POST":
             self._graphql(handler, body, query)
             return
         if query.get("token") != TOKEN:
-            self._send(handler, 401, b"Invalid API key", "text/plain")
+            send(handler, 401, b"Invalid API key", "text/plain")
             return
         if method == "POST" and parts.path == "/session":
             self._create(handler, body, query, fault)
@@ -100,16 +77,16 @@ class FakeBrowserless:
             self._delete(handler, parts.path.rpartition("/")[2], query, fault)
         else:
             self.wrong.append(f"{method} {parts.path}")
-            self._send(handler, 404, b"Not Found", "text/plain")
+            send(handler, 404, b"Not Found", "text/plain")
 
     def _create(self, handler, body, query, fault):
         mistakes = [key for key, value in (body or {}).items() if key not in FIELDS or type(value) is not FIELDS[key]]
         if body is None or mistakes or "ttl" not in body or set(query) != {"token"}:
             self.wrong.append(f"create {body} {query}")
-            self._send(handler, 400, b"bad request", "text/plain")
+            send(handler, 400, b"bad request", "text/plain")
             return
         if not 1 <= body["ttl"] <= 86_400_000:
-            self._send(handler, 400, b"ttl must be between 1 and 86,400,000 (your plan's maximum)", "text/plain")
+            send(handler, 400, b"ttl must be between 1 and 86,400,000 (your plan's maximum)", "text/plain")
             return
         session_id = str(uuid.uuid4())
         self.sessions[session_id] = body
@@ -125,16 +102,16 @@ class FakeBrowserless:
             handler.close_connection = True
             handler.connection.shutdown(socket.SHUT_RDWR)
             return
-        self._send(handler, 200, fault if isinstance(fault, bytes) else json.dumps(answer).encode())
+        send(handler, 200, fault if isinstance(fault, bytes) else json.dumps(answer).encode())
 
     def _delete(self, handler, session_id, query, fault):
         if set(query) - {"token", "force"} or query.get("force", "true") != "true":
             self.wrong.append(f"delete {query}")
         if session_id not in self.sessions:
-            self._send(handler, 404, b"Session not found", "text/plain")
+            send(handler, 404, b"Session not found", "text/plain")
             return
         if session_id in self.attached and "force" not in query:
-            self._send(handler, 409, b"Session has active connections", "text/plain")
+            send(handler, 409, b"Session has active connections", "text/plain")
             return
         del self.sessions[session_id]
         if fault == "lost":
@@ -142,7 +119,7 @@ class FakeBrowserless:
             handler.connection.shutdown(socket.SHUT_RDWR)
             return
         said = {"success": True, "message": f"Session {session_id} was successfully removed", "sessionId": session_id}
-        self._send(handler, 200, json.dumps(said).encode())
+        send(handler, 200, json.dumps(said).encode())
 
     def _delete_browser(self, handler, browser, query):
         if set(query) != {"token"}:
@@ -150,17 +127,17 @@ class FakeBrowserless:
         before = len(self.browsers)
         self.browsers = [row for row in self.browsers if row["browserId"] != browser]
         known = len(self.browsers) < before
-        self._send(handler, 200 if known else 404, b"" if known else b"Not Found", "text/plain")
+        send(handler, 200 if known else 404, b"" if known else b"Not Found", "text/plain")
 
     def _bql(self, handler, session_id, body):
         if not isinstance(body, dict) or not isinstance(body.get("query"), str) or set(body) - {"query", "variables"}:
             self.wrong.append(f"bql {body}")
         if session_id not in self.sessions or not self.sessions[session_id].get("stealth"):
-            self._send(handler, 404, b"Session not found", "text/plain")
+            send(handler, 404, b"Session not found", "text/plain")
             return
         self.queried.append((session_id, body["query"], body.get("variables")))
         data = {"goto": {"status": 200}, "text": {"text": "Example Domain"}}
-        self._send(handler, 200, json.dumps({"data": data}).encode())
+        send(handler, 200, json.dumps({"data": data}).encode())
 
     def _graphql(self, handler, body, query):
         variables = (body or {}).get("variables") or {}
@@ -170,7 +147,7 @@ class FakeBrowserless:
         if query or set(variables) != expected or "authorization" in handler.headers:
             self.wrong.append(f"graphql {body} {query}")
         if variables.get("apiToken") != TOKEN:
-            self._send(handler, 401, b'{"error":"Invalid API token"}')
+            send(handler, 401, b'{"error":"Invalid API token"}')
             return
         if listing:
             skip, limit = variables["skip"], variables["limit"]
@@ -180,11 +157,4 @@ class FakeBrowserless:
         else:
             units = {"unitsLeft": 900, "used": 100, "available": 1000}
             data = {"accountSummary": {"plan": "Starter", "planType": None, "cloudUnits": units}}
-        self._send(handler, 200, json.dumps({"data": data}).encode())
-
-    def _send(self, handler, status, body, kind="application/json"):
-        handler.send_response(status)
-        handler.send_header("content-type", kind)
-        handler.send_header("content-length", str(len(body)))
-        handler.end_headers()
-        handler.wfile.write(body)
+        send(handler, 200, json.dumps({"data": data}).encode())

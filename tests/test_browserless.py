@@ -13,13 +13,6 @@ from fake_browserless import SESSION_SECRET, TOKEN
 from worlds import write_config
 
 
-@pytest.fixture
-def account(world, cloud):
-    world.variables |= {"BROWSERLESS_TOKEN": TOKEN, "BSESS_OWNER": "me"}
-    write_config(world, f'default = "work"\n[profiles.work]\nprovider = "browserless"\nurl = "{cloud.url}"\n')
-    return world
-
-
 def outcome(ended):
     assert len(ended.outcomes) == 1
     return ended.outcomes[0]["outcome"], ended.code

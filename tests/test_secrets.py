@@ -35,13 +35,6 @@ ROUND = [
 FAULTS = [None, 400, 401, 403, 404, 408, 429, 500, "lost", b"<html>", b'{"id": 1}']
 
 
-@pytest.fixture
-def account(world, cloud):
-    world.variables |= {"BROWSERLESS_TOKEN": TOKEN, "BSESS_OWNER": "me"}
-    write_config(world, f'default = "work"\n[profiles.work]\nprovider = "browserless"\nurl = "{cloud.url}"\n')
-    return world
-
-
 def found_in(text):
     return [secret for secret in (TOKEN, SESSION_SECRET) if secret in text]
 
@@ -54,7 +47,7 @@ def test_no_output_and_no_ledger_holds_a_secret_whatever_goes_wrong(account, clo
     for arguments in ROUND:
         words = [word.format(id=made["id"]) if word == "{id}" else word for word in arguments]
         ended = (
-            account.run(*words, "--debug", "-v", "--deadline", "2s") if takes_deadline(words) else account.run(*words)
+            account.run(*words, "--debug", "-v", "--deadline", "1s") if takes_deadline(words) else account.run(*words)
         )
         assert not found_in(ended.out + ended.err), (words, ended)
     connection = sqlite3.connect(account.state / "ledger.sqlite3")

@@ -148,18 +148,28 @@ class Event:
 
 
 @dataclass(frozen=True, slots=True)
-class AccountUsage:
-    """What one account uses of what it may, None where its provider does not tell; `mine` counts the ledger's."""
+class Usage:
+    """What an account uses now, and how much it may; None where its provider does not tell.
 
-    profile: str
-    provider: str
-    mine: int
+    `running` and `queued` are sessions, `slots` how many may run at once; `units` are what the provider bills by.
+    """
+
     running: int | None = None
     queued: int | None = None
     slots: int | None = None
     plan: str | None = None
     units_used: float | None = None
     units_left: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class AccountUsage:
+    """What one account uses, and how many open sessions of mine the ledger has there."""
+
+    profile: str
+    provider: str
+    mine: int
+    usage: Usage
 
 
 @dataclass(frozen=True, slots=True)

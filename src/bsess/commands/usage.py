@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from typing import TYPE_CHECKING, cast
 
 from bsess import inventory, verdict
@@ -46,5 +45,4 @@ def _of(context: Context, profile: Profile) -> AccountUsage:
     provider = context.provider(profile)
     me = context.config.owner.value
     rows = [row for row in context.ledger().open_rows() if row.owner == me and inventory.same_account(row, provider)]
-    told = cast("Measures", provider).usage()
-    return AccountUsage(profile=profile.name, provider=profile.provider, mine=len(rows), **asdict(told))
+    return AccountUsage(profile.name, profile.provider, len(rows), cast("Measures", provider).usage())

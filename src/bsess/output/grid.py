@@ -101,12 +101,12 @@ def _usage(items: Sequence[AccountUsage]) -> Grid:
     rows = tuple(
         (
             item.profile,
-            _of(item.running, item.slots),
+            _of(item.usage.running, item.usage.slots),
             str(item.mine),
-            _cell(item.queued),
-            clean(item.plan or ""),
-            _cell(item.units_used),
-            _cell(item.units_left),
+            _cell(item.usage.queued),
+            clean(item.usage.plan or ""),
+            _cell(item.usage.units_used),
+            _cell(item.usage.units_left),
         )
         for item in items
     )

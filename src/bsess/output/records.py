@@ -84,7 +84,8 @@ def event(item: Event) -> dict[str, object]:
 
 def usage(item: AccountUsage) -> dict[str, object]:
     """Return what an account uses as a record."""
-    return {**asdict(item), "plan": _clean(item.plan)}
+    told = {**asdict(item.usage), "plan": _clean(item.usage.plan)}
+    return {"profile": item.profile, "provider": item.provider, "mine": item.mine, **told}
 
 
 def setting(item: SettingLine) -> dict[str, object]:

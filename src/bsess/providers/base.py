@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from bsess.credentials import Token
-    from bsess.model import Owner
+    from bsess.model import Owner, Usage
 
 
 # The code of the error with which an adapter says that its service cannot do this at all.
@@ -172,21 +172,6 @@ class CloseAnswer:
     reason: str | None = None
     http_status: int | None = None
     provider_status: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Usage:
-    """What an account uses now, and how much it may; None where its provider does not tell.
-
-    `running` and `queued` are sessions, `slots` how many may run at once; `units` are what the provider bills by.
-    """
-
-    running: int | None = None
-    queued: int | None = None
-    slots: int | None = None
-    plan: str | None = None
-    units_used: float | None = None
-    units_left: float | None = None
 
 
 class Provider(Protocol):

@@ -17,7 +17,7 @@ from urllib.parse import quote, urlsplit
 from bsess import network
 from bsess.errors import AuthError, BsessError, FailedError, NotFoundError, QuotaError, UnreachableError, UsageError
 from bsess.http import Access, Answer, Client
-from bsess.model import Owner, Status
+from bsess.model import Owner, Status, Usage
 from bsess.output.text import clean
 from bsess.providers.base import (
     SLOTS,
@@ -30,7 +30,6 @@ from bsess.providers.base import (
     Listing,
     ProviderSettings,
     RemoteSession,
-    Usage,
     chosen,
 )
 

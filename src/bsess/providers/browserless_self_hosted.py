@@ -22,7 +22,7 @@ from bsess import network
 from bsess.errors import AuthError, BsessError, ConfigError, FailedError, NotFoundError, UnreachableError, UsageError
 from bsess.holder.launch import launch
 from bsess.http import Access, Answer, Client
-from bsess.model import Owner, Status
+from bsess.model import Owner, Status, Usage
 from bsess.providers.base import (
     SLOTS,
     Capability,
@@ -33,7 +33,6 @@ from bsess.providers.base import (
     Listing,
     ProviderSettings,
     RemoteSession,
-    Usage,
     chosen,
 )
 

@@ -1,0 +1,42 @@
+"""What all fakes are: an HTTP server on loopback that hands each request to one function."""
+
+from __future__ import annotations
+
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
+
+
+class LoopbackServer:
+    """Calls `handle(handler, method)` for each request, on a thread of its own."""
+
+    def __init__(self, handle):
+        class Handler(BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+
+            def log_message(self, *_):
+                pass
+
+        for method in METHODS:
+            setattr(Handler, f"do_{method}", lambda handler, method=method: handle(handler, method))
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.url = f"http://127.0.0.1:{self._server.server_port}"
+        threading.Thread(target=self._server.serve_forever, args=(0.05,), daemon=True).start()
+
+    def close(self):
+        """Take no more requests."""
+        self._server.shutdown()
+        self._server.server_close()
+
+
+def send(handler, status, body=b"", kind="application/json", **headers):
+    """Send a whole answer."""
+    handler.send_response(status)
+    handler.send_header("content-type", kind)
+    handler.send_header("content-length", str(len(body)))
+    for key, value in headers.items():
+        handler.send_header(key.replace("_", "-"), value)
+    handler.end_headers()
+    if handler.command != "HEAD":
+        handler.wfile.write(body)
