@@ -137,6 +137,14 @@ def test_the_deadline_ends_the_attempts(serve, make_client):
     assert time.monotonic() - began < 5
 
 
+@pytest.mark.parametrize("status", [429, 503])
+def test_a_deadline_before_the_next_attempt_leaves_the_last_answer(serve, make_client, monkeypatch, status):
+    monkeypatch.setattr(http, "BACKOFF_SECONDS", 60)
+    server = serve(faults.answer(status))
+    assert make_client(server.url, left=5.0).send("GET", server.url).status == status
+    assert len(server.requests) == 1
+
+
 @pytest.mark.parametrize("behave", [faults.flood, faults.bomb])
 def test_a_huge_answer_is_refused_in_bounded_memory(serve, make_client, behave):
     server = serve(behave)

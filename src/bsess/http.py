@@ -120,9 +120,9 @@ class Client:
             try:
                 answer = self._exchange(method, url, body, timeout or self._timeout, content_type)
             except _ExchangeError as error:
-                if attempt == ATTEMPTS or (error.sent and not repeatable) or not error.passing:
+                again = error.passing and (repeatable or not error.sent) and attempt < ATTEMPTS
+                if not (again and self._pause(attempt)):
                     raise self._unreachable(method, url, error) from error
-                self._pause(attempt, None, error)
                 continue
             if answer.status not in _TRANSIENT:
                 return answer
@@ -131,9 +131,8 @@ class Client:
                 _GATE.close_for(_host(url), pause)
             if attempt == ATTEMPTS or not repeatable:
                 return answer
-            if pause is not None and pause > self._seconds_left():
+            if not (self._pause(attempt) if pause is None else pause < self._seconds_left()):
                 return answer
-            self._pause(attempt, pause, None)
         raise AssertionError  # pragma: no cover  the last attempt returns or raises
 
     def redact(self, text: str) -> str:
@@ -226,13 +225,13 @@ class Client:
             self._clients[key] = httpx.Client(transport=transport, trust_env=False, follow_redirects=False)
         return self._clients[key]
 
-    def _pause(self, attempt: int, wanted: float | None, error: _ExchangeError | None) -> None:
+    def _pause(self, attempt: int) -> bool:
+        """Wait before another attempt, longer each time; False at once where the deadline leaves no time for it."""
         pause = min(BACKOFF_MAX_SECONDS, BACKOFF_SECONDS * 2 ** (attempt - 1)) * random.uniform(0.5, 1.0)  # noqa: S311  jitter
-        if wanted is not None:
-            return  # the gate waits, for all workers at once
         if pause >= self._seconds_left():
-            raise UnreachableError(f"the deadline leaves no time for another attempt: {error or 'the server is busy'}")
+            return False
         time.sleep(pause)
+        return True
 
     def _unreachable(self, method: str, url: str, error: _ExchangeError) -> UnreachableError:
         hint = "check the network, the profile's url and the provider's status page"
