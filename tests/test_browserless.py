@@ -134,6 +134,12 @@ def test_a_create_is_never_sent_twice_after_an_ambiguous_failure(account, cloud)
     assert "its ttl ends it" in swept.json["data"]["decisions"][0]["reason"]
 
 
+def test_a_create_whose_request_never_left_made_nothing(account):
+    write_config(account, 'default = "work"\n[profiles.work]\nprovider = "browserless"\nurl = "http://127.0.0.1:1"\n')
+    assert account.run("create", "--deadline", "1s").code == 5
+    assert account.rows() == []
+
+
 def test_a_session_that_nobody_can_list_ends_in_the_ledger_with_its_ttl(account, cloud):
     account.create("--ttl", "1s")
     time.sleep(1.1)  # its ttl is what is waited for

@@ -107,10 +107,14 @@ class AuthError(BsessError):
 
 
 class UnreachableError(BsessError):
-    """No answer, or one that says nothing: the state is unknown."""
+    """No answer, or one that says nothing: the state is unknown.
+
+    `sent` is False where no byte of the request left: then it changed nothing.
+    """
 
     exit_code = ExitCode.UNREACHABLE
     default_code = "unreachable"
+    sent = True
 
 
 class QuotaError(BsessError):

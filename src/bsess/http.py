@@ -235,11 +235,13 @@ class Client:
 
     def _unreachable(self, method: str, url: str, error: _ExchangeError) -> UnreachableError:
         hint = "check the network, the profile's url and the provider's status page"
-        return UnreachableError(
+        unreachable = UnreachableError(
             f"{method} {_host(url)}: {self.redact(str(error))}",
             code="unreachable" if not error.sent else "no_answer",
             hint=hint,
         )
+        unreachable.sent = error.sent
+        return unreachable
 
 
 def redact(text: str, secrets: Iterable[str] = ()) -> str:
