@@ -96,6 +96,14 @@ def test_a_passing_status_is_tried_again_for_what_may_be_repeated_alone(serve, m
     assert len(server.requests) == 2
 
 
+@pytest.mark.parametrize("behave", [faults.reset_in_the_body, faults.end_early, faults.flood])
+def test_a_status_is_an_answer_where_it_is_all_that_is_asked(serve, make_client, behave):
+    server = serve(behave)
+    answer = make_client(server.url).send("DELETE", server.url, status_only=True)
+    assert (answer.status, answer.body) == (200, b"")
+    assert len(server.requests) == 1
+
+
 def test_it_gives_up_after_five_attempts(serve, make_client):
     server = serve(faults.answer(503))
     assert make_client(server.url).send("GET", server.url).status == 503

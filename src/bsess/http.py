@@ -99,26 +99,30 @@ class Client:
         self._backend = _BoundedBackend()
         self._clients: dict[str, httpx.Client] = {}
 
-    def send(
+    def send(  # noqa: PLR0913  each of them by its name
         self,
         method: str,
         url: str,
         *,
         body: object = None,
         repeatable: bool = True,
+        status_only: bool = False,
         timeout: float | None = None,
         content_type: str = "application/json",
     ) -> Answer:
         """Send a request and return the answer, whatever its status.
 
         What is `repeatable` is tried up to 5 times through failures, 408, 429 and 5xx, with a pause that grows; what
-        is not is sent once, and again only if no byte of it left. Raises UnreachableError where no whole answer came.
+        is not is sent once, and again only if no byte of it left. Raises UnreachableError where no whole answer came;
+        with `status_only` a body that cannot be read is no body.
         """
         self._check(url)
         for attempt in range(1, ATTEMPTS + 1):
             _GATE.wait(_host(url), self._seconds_left())
             try:
-                answer = self._exchange(method, url, body, timeout or self._timeout, content_type)
+                answer = self._exchange(
+                    method, url, body, timeout or self._timeout, content_type, status_only=status_only
+                )
             except _ExchangeError as error:
                 again = error.passing and (repeatable or not error.sent) and attempt < ATTEMPTS
                 if not (again and self._pause(attempt)):
@@ -177,7 +181,9 @@ class Client:
                 hint="use https, or set insecure = true in the profile",
             )
 
-    def _exchange(self, method: str, url: str, body: object, timeout: float, content_type: str) -> Answer:
+    def _exchange(
+        self, method: str, url: str, body: object, timeout: float, content_type: str, *, status_only: bool
+    ) -> Answer:
         left = min(timeout, self._seconds_left())
         if left <= 0:
             raise _ExchangeError("the deadline has passed", sent=False, passing=False)
@@ -193,7 +199,7 @@ class Client:
         began = time.monotonic()
         try:
             with self._client(url).stream(method, url, content=content, headers=headers) as response:
-                data = b"".join(self._read(response))
+                data = self._body(response, needed=not status_only)
         except httpx.HTTPError as error:
             raise _ExchangeError(
                 _said(error, self._backend, left), sent=self._backend.sent, passing=_is_passing(error)
@@ -204,6 +210,14 @@ class Client:
         shown = urlsplit(url)._replace(query="", fragment="").geturl()
         self._log(f"{method} {self.redact(shown)} {answer.status} {(time.monotonic() - began) * 1000:.0f} ms")
         return answer
+
+    def _body(self, response: httpx.Response, *, needed: bool) -> bytes:
+        try:
+            return b"".join(self._read(response))
+        except (httpx.HTTPError, _ExchangeError):
+            if needed:
+                raise
+            return b""
 
     def _read(self, response: httpx.Response) -> Iterator[bytes]:
         unpack = _unpacker(response.headers.get("content-encoding", ""))
