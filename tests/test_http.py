@@ -261,6 +261,24 @@ def test_an_errors_text_has_no_secret_and_no_control_character(serve, make_clien
     assert error.message.endswith("bad [31m *** at /x?token=***&y")
 
 
+def test_a_secret_at_the_cut_of_a_long_line_is_redacted_whole(serve, make_client):
+    server = serve(faults.answer(400, b"x" * 192 + b" " + TOKEN.encode()))
+    client = make_client(server.url)
+    assert "canary" not in client.failure(client.send("GET", server.url), what="list").message
+
+
+def test_what_is_hidden_later_is_in_no_message_and_no_log_line(serve, make_client):
+    server = serve(
+        faults.answer(400, b"Cannot DELETE /e/Secret-71/session/id-1 (key=other-72, Secret-71, session id-1)")
+    )
+    client = make_client(server.url)
+    url = f"{server.url}/e/Secret-71/session/id-1?key=other%2D72&force=true"
+    client.hide(http.secrets_of(url, "id-1"))
+    error = client.failure(client.send("DELETE", url), what="close")
+    assert error.message.endswith("Cannot DELETE /*** (key=***, ***, session id-1)")
+    assert client.lines[0].startswith(f"DELETE {server.url}/*** 400 ")
+
+
 def test_a_401_says_where_the_token_came_from(serve, make_client):
     server = serve(faults.answer(401, b"no"))
     client = make_client(server.url)

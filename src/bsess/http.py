@@ -19,7 +19,7 @@ import urllib.request
 import zlib
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 import httpcore
 import httpx
@@ -35,6 +35,7 @@ BACKOFF_SECONDS = 0.5
 BACKOFF_MAX_SECONDS = 20.0
 BODY_MAX = 64 << 20
 SHOWN_MAX = 200
+_SECRET_MIN = 8
 _CHUNK = 1 << 16
 _LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
 # What stands in a URL's query or a header under these names opens a session or an account.
@@ -92,6 +93,7 @@ class Client:
         log: Callable[[str], None],
     ) -> None:
         self._access = access
+        self._secrets = access.secrets
         self._environment = environment
         self._timeout = timeout
         self._seconds_left = seconds_left
@@ -139,13 +141,18 @@ class Client:
                 return answer
         raise AssertionError  # pragma: no cover  the last attempt returns or raises
 
+    def hide(self, secrets: Iterable[str]) -> None:
+        """Redact these too from now on."""
+        self._secrets = tuple(sorted({*self._secrets, *secrets}, key=len, reverse=True))
+
     def redact(self, text: str) -> str:
         """Return `text` without this profile's secrets, and without what looks like one."""
-        return redact(text, self._access.secrets)
+        return redact(text, self._secrets)
 
     def failure(self, answer: Answer, *, what: str, session: str | None = None) -> BsessError:
         """Return the error that an answer without success is, worded for people."""
-        said = self.redact(first_line(answer))
+        # Cut only what is redacted: half a secret is not found.
+        said = self.redact(first_line(answer))[:SHOWN_MAX]
         message = f"{what}: {_host(answer.url)} answered {answer.status}{f': {said}' if said else ''}"
         kind, code, hint = _verdict(answer, self._access)
         return kind(message, code=code, hint=hint, session=session, http_status=answer.status)
@@ -278,7 +285,17 @@ def first_line(answer: Answer) -> str:
     elif "<" in text:
         text = re.sub(r"(?s)<(script|style).*?</\1>|<[^>]*>", "\n", text)
     line = next((line.strip() for line in text.splitlines() if line.strip()), "")
-    return clean(line)[:SHOWN_MAX]
+    return clean(line)
+
+
+def secrets_of(url: str, *known: str) -> list[str]:
+    """Return what is secret in a URL that opens or ends a session, whole and in its parts, but for what is `known`."""
+    parts = urlsplit(url)
+    words = [*parts.path.split("/"), *(pair.rpartition("=")[2] for pair in parts.query.split("&"))]
+    # What every path may have (`session`, `browserless`) is no secret, and hiding it would spoil messages.
+    secret = [word for word in words if word not in known and not (word.isalpha() and word.islower())]
+    found = [url, parts.path[1:], parts.query, *secret]
+    return [text for word in found for text in {word, unquote(word)} if len(text) >= _SECRET_MIN]
 
 
 class _ExchangeError(Exception):

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, ClassVar
 from urllib.parse import quote, urlsplit
 
 from bsess.errors import BsessError, FailedError, NotFoundError, QuotaError, UnreachableError, UsageError
-from bsess.http import Access, Answer, Client
+from bsess.http import Access, Answer, Client, secrets_of
 from bsess.model import Owner, Status
 from bsess.providers.base import (
     Capability,
@@ -128,6 +128,7 @@ class BrowserlessProvider:
                 session=target.id,
             )
         url = self._stop_url(target)
+        self._client.hide(secrets_of(url, target.id))
         # Whatever its body is: a 2xx has ended the session.
         answer = self._client.send("DELETE", url, status_only=True)
         if answer.ok:
