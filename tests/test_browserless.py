@@ -202,6 +202,29 @@ def test_a_stop_url_that_leads_elsewhere_is_never_sent(account, cloud):
     assert ended.json["errors"][0]["code"] == "stop_url"
 
 
+@pytest.mark.parametrize("stop", ["http://[", "http://127.0.0.1:99999/e", "http://127.0.0.1:x/e", "stop", "//", "\x00"])
+def test_a_stop_url_that_is_none_is_a_failure_and_no_crash(account, cloud, stop):
+    cloud.misbehave["POST"] = json.dumps({"id": "abcdef", "stop": stop}).encode()
+    ended = account.run("close", account.create()["id"], "--force", "-o", "json")
+    assert outcome(ended) == ("failed", 1)
+    assert ended.json["errors"][0]["code"] == "stop_url"
+    assert [row["state"] for row in account.rows()] == ["open"]
+
+
+def test_a_stop_url_with_a_control_character_is_never_sent(account, cloud):
+    cloud.misbehave["POST"] = json.dumps({"id": "abcdef", "stop": f"{cloud.url}/session/a\x01b"}).encode()
+    assert outcome(account.run("close", account.create()["id"], "-o", "json")) == ("failed", 1)
+    assert cloud.methods() == ["POST"]
+
+
+@pytest.mark.parametrize("key", ["connect", "stop", "browserQL"])
+def test_a_url_that_is_no_text_leaves_the_state_unknown(account, cloud, key):
+    cloud.misbehave["POST"] = b'{"id": "abcdef", "%b": "http://127.0.0.1/\\ud800"}' % key.encode()
+    ended = account.run("create", "-o", "json")
+    assert (ended.code, ended.json["errors"][0]["code"]) == (5, "malformed")
+    assert len(account.rows()) == 1
+
+
 def test_a_missing_token_names_what_to_set(account):
     ended = account.run("create", env={"BROWSERLESS_TOKEN": ""})
     assert ended.code == 4

@@ -150,22 +150,15 @@ class BrowserlessProvider:
 
     def _stop_url(self, target: CloseTarget) -> str:
         url = target.stop_url or ""
-        parts = urlsplit(url)
-        host, own = (parts.hostname or "").lower(), (urlsplit(self._origin).hostname or "").lower()
-        in_cloud = (
-            self._settings.url is None and (host == CLOUD or host.endswith(f".{CLOUD}")) and parts.scheme == "https"
-        )
-        if not in_cloud and (host, parts.port, parts.scheme) != (
-            own,
-            urlsplit(self._origin).port,
-            urlsplit(self._origin).scheme,
-        ):
+        scheme, host, port = _where(url)
+        in_cloud = self._settings.url is None and (host == CLOUD or host.endswith(f".{CLOUD}")) and scheme == "https"
+        if not in_cloud and (scheme, host, port) != _where(self._origin):
             raise FailedError(
                 f"{target.id}: its stop URL leads to {host or 'nowhere'}, not to Browserless; it is not sent",
                 code="stop_url",
                 session=target.id,
             )
-        if "token=" not in parts.query:
+        if "token=" not in urlsplit(url).query:
             url = _with_query(url, f"token={quote(self.secret, safe='')}")
         return _with_query(url, "force=true") if target.force else url
 
@@ -244,9 +237,27 @@ def _proxy(text: str) -> dict[str, object]:
     return {"type": kind or "residential", "country": country.lower(), **({"city": city} if city else {})}
 
 
+def _where(url: str) -> tuple[str, str, int | None]:
+    """Return a URL's scheme, host and port; all empty for what is no URL."""
+    try:
+        parts = urlsplit(url)
+        port = parts.port
+    except ValueError:
+        return "", "", None
+    if not (url.isascii() and url.isprintable()):
+        return "", "", None
+    return parts.scheme, (parts.hostname or "").lower(), port
+
+
 def _text(document: dict[str, object], key: str) -> str | None:
     value = document.get(key)
-    return value if isinstance(value, str) and value else None
+    if not isinstance(value, str) or not value:
+        return None
+    try:
+        value.encode()
+    except UnicodeEncodeError as error:  # half of a surrogate pair, which JSON can spell
+        raise UnreachableError(f"create: its answer's {key} is no text", code="malformed") from error
+    return value
 
 
 def _with_query(url: str, pair: str) -> str:
