@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import gzip
 import socket
 import struct
@@ -11,18 +12,49 @@ import time
 from email.utils import formatdate
 
 
-class FaultServer:
-    """Answers each connection with `behave(connection, number)`; `requests` holds the head of each request read."""
+def read_request(connection):
+    """Read one request whole; return its head."""
+    data = b""
+    while b"\r\n\r\n" not in data:
+        chunk = connection.recv(65536)
+        if not chunk:
+            return data
+        data += chunk
+    head, _, body = data.partition(b"\r\n\r\n")
+    length = next(
+        (int(line.split(b":")[1]) for line in head.split(b"\r\n") if line.lower().startswith(b"content-length")), 0
+    )
+    while len(body) < length:
+        body += connection.recv(65536)
+    return head
 
-    def __init__(self, behave):
+
+def read_something(connection):
+    """Return the first bytes that come, whatever they are."""
+    return connection.recv(65536)
+
+
+class FaultServer:
+    """Answers each connection with `behave(connection, number)`; `requests` holds the head of each request read.
+
+    With `tls`, a server's SSLContext, it speaks that first. `connections` counts those that came, read or not.
+    """
+
+    def __init__(self, behave, *, tls=None, read=read_request):
         self._behave = behave
+        self._tls = tls
+        self._read = read
         self._listener = socket.create_server(("127.0.0.1", 0))
         self._open = []
         self.requests = []
         self.port = self._listener.getsockname()[1]
-        self.url = f"http://127.0.0.1:{self.port}"
+        self.url = f"{'https' if tls else 'http'}://127.0.0.1:{self.port}"
         self._thread = threading.Thread(target=self._serve, daemon=True)
         self._thread.start()
+
+    @property
+    def connections(self):
+        return len(self._open)
 
     def close(self):
         self._listener.shutdown(socket.SHUT_RDWR)
@@ -46,26 +78,11 @@ class FaultServer:
 
     def _answer(self, connection, number):
         with contextlib.suppress(OSError):
-            self.requests.append(read_request(connection))
+            if self._tls is not None:
+                connection = self._tls.wrap_socket(connection, server_side=True)
+            self.requests.append(self._read(connection))
             self._behave(connection, number)
             connection.close()
-
-
-def read_request(connection):
-    """Read one request whole; return its head."""
-    data = b""
-    while b"\r\n\r\n" not in data:
-        chunk = connection.recv(65536)
-        if not chunk:
-            return data
-        data += chunk
-    head, _, body = data.partition(b"\r\n\r\n")
-    length = next(
-        (int(line.split(b":")[1]) for line in head.split(b"\r\n") if line.lower().startswith(b"content-length")), 0
-    )
-    while len(body) < length:
-        body += connection.recv(65536)
-    return head
 
 
 def answer(status=200, body=b"{}", kind="application/json", **headers):
@@ -109,6 +126,11 @@ def silence(connection, _):
     connection.recv(1)
 
 
+def silence_in_the_body(connection, _):
+    connection.sendall(b'HTTP/1.1 200 X\r\ncontent-length: 1000\r\n\r\n{"id": "half')
+    connection.recv(1)
+
+
 def drip(connection, _):
     """Send a head, one byte in a tenth of a second: no single read is late, all of them are."""
     for byte in b"HTTP/1.1 200 X\r\nx-slow: " + b"y" * 10_000:
@@ -122,9 +144,14 @@ def flood(connection, _):
         connection.sendall(b" " * (1 << 20))
 
 
+@functools.cache
+def packed_bomb():
+    """Return 300 MB as gzip packs them; its first call takes a second or two."""
+    return gzip.compress(b" " * (300 << 20), 9)
+
+
 def bomb(connection, _):
-    packed = gzip.compress(b" " * (300 << 20), 9)
-    connection.sendall(b"HTTP/1.1 200 X\r\ncontent-encoding: gzip\r\nconnection: close\r\n\r\n" + packed)
+    connection.sendall(b"HTTP/1.1 200 X\r\ncontent-encoding: gzip\r\nconnection: close\r\n\r\n" + packed_bomb())
 
 
 def soon(seconds):

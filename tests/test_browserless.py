@@ -120,6 +120,12 @@ def test_a_create_is_never_sent_twice_after_an_ambiguous_failure(account, cloud)
     assert "its ttl ends it" in swept.json["data"]["decisions"][0]["reason"]
 
 
+def test_a_create_whose_request_never_left_made_nothing(account):
+    write_config(account, 'default = "work"\n[profiles.work]\nprovider = "browserless"\nurl = "http://127.0.0.1:1"\n')
+    assert account.run("create", "--deadline", "1s").code == 5
+    assert account.rows() == []
+
+
 def test_a_session_that_nobody_can_list_ends_in_the_ledger_with_its_ttl(account, cloud):
     account.create("--ttl", "1s")
     time.sleep(1.1)  # its ttl is what is waited for
@@ -180,6 +186,29 @@ def test_a_stop_url_that_leads_elsewhere_is_never_sent(account, cloud):
     ended = account.run("close", made["id"], "-o", "json")
     assert outcome(ended) == ("failed", 1)
     assert ended.json["errors"][0]["code"] == "stop_url"
+
+
+@pytest.mark.parametrize("stop", ["http://[", "http://127.0.0.1:99999/e", "http://127.0.0.1:x/e", "stop", "//", "\x00"])
+def test_a_stop_url_that_is_none_is_a_failure_and_no_crash(account, cloud, stop):
+    cloud.misbehave["POST"] = json.dumps({"id": "abcdef", "stop": stop}).encode()
+    ended = account.run("close", account.create()["id"], "--force", "-o", "json")
+    assert outcome(ended) == ("failed", 1)
+    assert ended.json["errors"][0]["code"] == "stop_url"
+    assert [row["state"] for row in account.rows()] == ["open"]
+
+
+def test_a_stop_url_with_a_control_character_is_never_sent(account, cloud):
+    cloud.misbehave["POST"] = json.dumps({"id": "abcdef", "stop": f"{cloud.url}/session/a\x01b"}).encode()
+    assert outcome(account.run("close", account.create()["id"], "-o", "json")) == ("failed", 1)
+    assert cloud.methods() == ["POST"]
+
+
+@pytest.mark.parametrize("key", ["connect", "stop", "browserQL"])
+def test_a_url_that_is_no_text_leaves_the_state_unknown(account, cloud, key):
+    cloud.misbehave["POST"] = b'{"id": "abcdef", "%b": "http://127.0.0.1/\\ud800"}' % key.encode()
+    ended = account.run("create", "-o", "json")
+    assert (ended.code, ended.json["errors"][0]["code"]) == (5, "malformed")
+    assert len(account.rows()) == 1
 
 
 def test_a_missing_token_names_what_to_set(account):

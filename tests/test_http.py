@@ -96,6 +96,14 @@ def test_a_passing_status_is_tried_again_for_what_may_be_repeated_alone(serve, m
     assert len(server.requests) == 2
 
 
+@pytest.mark.parametrize("behave", [faults.reset_in_the_body, faults.end_early, faults.flood])
+def test_a_status_is_an_answer_where_it_is_all_that_is_asked(serve, make_client, behave):
+    server = serve(behave)
+    answer = make_client(server.url).send("DELETE", server.url, status_only=True)
+    assert (answer.status, answer.body) == (200, b"")
+    assert len(server.requests) == 1
+
+
 def test_it_gives_up_after_five_attempts(serve, make_client):
     server = serve(faults.answer(503))
     assert make_client(server.url).send("GET", server.url).status == 503
@@ -135,6 +143,14 @@ def test_the_deadline_ends_the_attempts(serve, make_client):
     with pytest.raises(UnreachableError):
         make_client(server.url, timeout=0.4, left=1.0).send("GET", server.url)
     assert time.monotonic() - began < 5
+
+
+@pytest.mark.parametrize("status", [429, 503])
+def test_a_deadline_before_the_next_attempt_leaves_the_last_answer(serve, make_client, monkeypatch, status):
+    monkeypatch.setattr(http, "BACKOFF_SECONDS", 60)
+    server = serve(faults.answer(status))
+    assert make_client(server.url, left=5.0).send("GET", server.url).status == status
+    assert len(server.requests) == 1
 
 
 @pytest.mark.parametrize("behave", [faults.flood, faults.bomb])
@@ -243,6 +259,24 @@ def test_an_errors_text_has_no_secret_and_no_control_character(serve, make_clien
     client = make_client(server.url)
     error = client.failure(client.send("GET", server.url), what="list")
     assert error.message.endswith("bad [31m *** at /x?token=***&y")
+
+
+def test_a_secret_at_the_cut_of_a_long_line_is_redacted_whole(serve, make_client):
+    server = serve(faults.answer(400, b"x" * 192 + b" " + TOKEN.encode()))
+    client = make_client(server.url)
+    assert "canary" not in client.failure(client.send("GET", server.url), what="list").message
+
+
+def test_what_is_hidden_later_is_in_no_message_and_no_log_line(serve, make_client):
+    server = serve(
+        faults.answer(400, b"Cannot DELETE /e/Secret-71/session/id-1 (key=other-72, Secret-71, session id-1)")
+    )
+    client = make_client(server.url)
+    url = f"{server.url}/e/Secret-71/session/id-1?key=other%2D72&force=true"
+    client.hide(http.secrets_of(url, "id-1"))
+    error = client.failure(client.send("DELETE", url), what="close")
+    assert error.message.endswith("Cannot DELETE /*** (key=***, ***, session id-1)")
+    assert client.lines[0].startswith(f"DELETE {server.url}/*** 400 ")
 
 
 def test_a_401_says_where_the_token_came_from(serve, make_client):

@@ -222,7 +222,8 @@ def test_a_server_killed_and_started_again_under_us_has_none_of_our_sessions(own
     down = own.run("list", "-p", "own", "--deadline", "3s")
     assert down.code == 5
     assert outcome(own.run("close", made["id"], "-o", "json", "--deadline", "3s")) == ("unknown", 5)
-    assert [row["id"] for row in own.rows()] == [made["id"]]
+    assert own.run("create").code == 5
+    assert [row["id"] for row in own.rows()] == [made["id"]], "what was never sent made nothing"
     server.start()
     assert outcome(own.ok("close", made["id"], "-o", "json")) == ("already_closed", 0)
     own.assert_nothing_left(within=30)

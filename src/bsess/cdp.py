@@ -40,7 +40,9 @@ class RefusedError(Exception):
 
 
 class EndedError(Exception):
-    """The connection ended, or was never made: the message says how."""
+    """The connection ended, or was never made: the message says how. `sent`: a byte of the handshake may have left."""
+
+    sent = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,7 +171,9 @@ def dial(url: str, route: Route, until: float) -> socket.socket:
     except TimeoutError:
         raise
     except (OSError, UnicodeError) as error:
-        raise EndedError(f"no connection: {_said(error)}") from error
+        ended = EndedError(f"no connection: {_said(error)}")
+        ended.sent = False
+        raise ended from error
 
 
 def _through(proxy: str, address: str, until: float) -> socket.socket:

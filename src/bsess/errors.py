@@ -109,12 +109,12 @@ class AuthError(BsessError):
 class UnreachableError(BsessError):
     """No answer, or one that says nothing: the state is unknown.
 
-    `nothing_sent`: no byte of the request left, so that whatever it asked for was surely not done.
+    `sent` is False where no byte of the request left: then it changed nothing.
     """
 
     exit_code = ExitCode.UNREACHABLE
     default_code = "unreachable"
-    nothing_sent = False
+    sent = True
 
 
 class QuotaError(BsessError):

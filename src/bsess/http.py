@@ -16,7 +16,7 @@ import time
 import zlib
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 import httpcore
 import httpx
@@ -34,6 +34,7 @@ BACKOFF_SECONDS = 0.5
 BACKOFF_MAX_SECONDS = 20.0
 BODY_MAX = 64 << 20
 SHOWN_MAX = 200
+_SECRET_MIN = 8
 _CHUNK = 1 << 16
 _TRANSIENT = frozenset({408, 429, 500, 502, 503, 504})
 _STATUS_SUCCESS, _STATUS_REDIRECT, _STATUS_CLIENT, _STATUS_SERVER = 200, 300, 400, 500
@@ -88,6 +89,7 @@ class Client:
         log: Callable[[str], None],
     ) -> None:
         self._access = access
+        self._secrets = access.secrets
         self._environment = environment
         self._timeout = timeout
         self._seconds_left = seconds_left
@@ -102,23 +104,23 @@ class Client:
         *,
         body: object = None,
         repeatable: bool = True,
-        opaque: bool = False,
+        status_only: bool = False,
     ) -> Answer:
         """Send a request and return the answer, whatever its status.
 
         What is `repeatable` is tried up to 5 times through failures, 408, 429 and 5xx, with a pause that grows; what
-        is not is sent once, and again only if no byte of it left. Of an `opaque` URL the path is a secret too. Raises
-        UnreachableError where no whole answer came.
+        is not is sent once, and again only if no byte of it left. Raises UnreachableError where no whole answer came;
+        with `status_only` a body that cannot be read is no body.
         """
         self.check(url)
         for attempt in range(1, ATTEMPTS + 1):
             _GATE.wait(_host(url), self._seconds_left())
             try:
-                answer = self._exchange(method, url, body, opaque=opaque)
+                answer = self._exchange(method, url, body, status_only=status_only)
             except _ExchangeError as error:
-                if attempt == ATTEMPTS or (error.sent and not repeatable) or not error.passing:
+                again = error.passing and (repeatable or not error.sent) and attempt < ATTEMPTS
+                if not (again and self._pause(attempt)):
                     raise self._unreachable(method, url, error) from error
-                self._pause(attempt, None, error)
                 continue
             if answer.status not in _TRANSIENT:
                 return answer
@@ -127,18 +129,22 @@ class Client:
                 _GATE.close_for(_host(url), pause)
             if attempt == ATTEMPTS or not repeatable:
                 return answer
-            if pause is not None and pause > self._seconds_left():
+            if not (self._pause(attempt) if pause is None else pause < self._seconds_left()):
                 return answer
-            self._pause(attempt, pause, None)
         raise AssertionError  # pragma: no cover  the last attempt returns or raises
+
+    def hide(self, secrets: Iterable[str]) -> None:
+        """Redact these too from now on."""
+        self._secrets = tuple(sorted({*self._secrets, *secrets}, key=len, reverse=True))
 
     def redact(self, text: str) -> str:
         """Return `text` without this profile's secrets, and without what looks like one."""
-        return redact(text, self._access.secrets)
+        return redact(text, self._secrets)
 
     def failure(self, answer: Answer, *, what: str, session: str | None = None) -> BsessError:
         """Return the error that an answer without success is, worded for people."""
-        said = self.redact(first_line(answer))
+        # Cut only what is redacted: half a secret is not found.
+        said = self.redact(first_line(answer))[:SHOWN_MAX]
         message = f"{what}: {_host(answer.url)} answered {answer.status}{f': {said}' if said else ''}"
         kind, code, hint = _verdict(answer, self._access)
         return kind(message, code=code, hint=hint, session=session, http_status=answer.status)
@@ -175,7 +181,7 @@ class Client:
                 hint="use https, or set insecure = true in the profile",
             )
 
-    def _exchange(self, method: str, url: str, body: object, *, opaque: bool) -> Answer:
+    def _exchange(self, method: str, url: str, body: object, *, status_only: bool) -> Answer:
         left = min(self._timeout, self._seconds_left())
         if left <= 0:
             raise _ExchangeError("the deadline has passed", sent=False, passing=False)
@@ -191,19 +197,27 @@ class Client:
         began = time.monotonic()
         try:
             with self._client(url).stream(method, url, content=content, headers=headers) as response:
-                data = b"".join(self._read(response))
+                data = self._body(response, needed=not status_only)
         except httpx.HTTPError as error:
             said = _said(error, self._backend, left)
-            self._tell(method, url, said, began, opaque=opaque)
+            self._tell(method, url, said, began)
             raise _ExchangeError(said, sent=self._backend.sent, passing=_is_passing(error)) from error
         except httpx.InvalidURL as error:
             raise ConfigError(f"{mask_url(url)} is no URL", code="url") from error
-        self._tell(method, url, str(response.status_code), began, opaque=opaque)
+        self._tell(method, url, str(response.status_code), began)
         return Answer(method, url, response.status_code, response.headers, data, _date(response.headers))
 
-    def _tell(self, method: str, url: str, result: str, began: float, *, opaque: bool) -> None:
-        shown = mask_url(url) if opaque else urlsplit(url)._replace(query="", fragment="").geturl()
+    def _tell(self, method: str, url: str, result: str, began: float) -> None:
+        shown = urlsplit(url)._replace(query="", fragment="").geturl()
         self._log(f"{method} {self.redact(shown)} {self.redact(result)} {(time.monotonic() - began) * 1000:.0f} ms")
+
+    def _body(self, response: httpx.Response, *, needed: bool) -> bytes:
+        try:
+            return b"".join(self._read(response))
+        except (httpx.HTTPError, _ExchangeError):
+            if needed:
+                raise
+            return b""
 
     def _read(self, response: httpx.Response) -> Iterator[bytes]:
         unpack = _unpacker(response.headers.get("content-encoding", ""))
@@ -225,13 +239,13 @@ class Client:
             self._clients[key] = httpx.Client(transport=transport, trust_env=False, follow_redirects=False)
         return self._clients[key]
 
-    def _pause(self, attempt: int, wanted: float | None, error: _ExchangeError | None) -> None:
+    def _pause(self, attempt: int) -> bool:
+        """Wait before another attempt, longer each time; False at once where the deadline leaves no time for it."""
         pause = min(BACKOFF_MAX_SECONDS, BACKOFF_SECONDS * 2 ** (attempt - 1)) * random.uniform(0.5, 1.0)  # noqa: S311  jitter
-        if wanted is not None:
-            return  # the gate waits, for all workers at once
         if pause >= self._seconds_left():
-            raise UnreachableError(f"the deadline leaves no time for another attempt: {error or 'the server is busy'}")
+            return False
         time.sleep(pause)
+        return True
 
     def _unreachable(self, method: str, url: str, error: _ExchangeError) -> UnreachableError:
         hint = "check the network, the profile's url and the provider's status page"
@@ -240,7 +254,7 @@ class Client:
             code="unreachable" if not error.sent else "no_answer",
             hint=hint,
         )
-        unreachable.nothing_sent = not error.sent
+        unreachable.sent = error.sent
         return unreachable
 
 
@@ -256,7 +270,17 @@ def first_line(answer: Answer) -> str:
     elif "<" in text:
         text = re.sub(r"(?s)<(script|style).*?</\1>|<[^>]*>", "\n", text)
     line = next((line.strip() for line in text.splitlines() if line.strip()), "")
-    return clean(line)[:SHOWN_MAX]
+    return clean(line)
+
+
+def secrets_of(url: str, *known: str) -> list[str]:
+    """Return what is secret in a URL that opens or ends a session, whole and in its parts, but for what is `known`."""
+    parts = urlsplit(url)
+    words = [*parts.path.split("/"), *(pair.rpartition("=")[2] for pair in parts.query.split("&"))]
+    # What every path may have (`session`, `browserless`) is no secret, and hiding it would spoil messages.
+    secret = [word for word in words if word not in known and not (word.isalpha() and word.islower())]
+    found = [url, parts.path[1:], parts.query, *secret]
+    return [text for word in found for text in {word, unquote(word)} if len(text) >= _SECRET_MIN]
 
 
 class _ExchangeError(Exception):

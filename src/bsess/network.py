@@ -14,6 +14,7 @@ from bsess.errors import ConfigError
 if TYPE_CHECKING:
     import ssl
     from collections.abc import Mapping
+    from urllib.parse import SplitResult
 
 LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
 SECURE = ("https", "wss")
@@ -23,19 +24,31 @@ _HTTP_NAMES = {"ws": "http", "wss": "https"}
 
 
 def origin(url: str) -> tuple[str, str, int | None]:
-    """Return (scheme, host, port) of a URL, ports filled in, ws and wss as http and https."""
-    parts = urlsplit(url)
+    """Return (scheme, host, port) of a URL, ports filled in, ws and wss as http and https.
+
+    Raises ConfigError for what is no URL.
+    """
+    parts = split(url)
     scheme = _HTTP_NAMES.get(parts.scheme, parts.scheme)
     return scheme, (parts.hostname or "").lower(), port(url)
 
 
 def port(url: str) -> int | None:
-    """Return the port that a URL leads to, or None where its scheme has none. Raises ConfigError for a wrong one."""
-    parts = urlsplit(url)
+    """Return the port that a URL leads to, or None where its scheme has none. Raises ConfigError for what is no URL."""
+    parts = split(url)
+    return parts.port or _PORTS.get(parts.scheme)
+
+
+def split(url: str) -> SplitResult:
+    """Return the parts of a URL, all of which can be read. Raises ConfigError for what is no URL."""
     try:
-        return parts.port or _PORTS.get(parts.scheme)
+        parts = urlsplit(url)
+        _ = parts.port  # it is read late, and may be no number
     except ValueError as error:
-        raise ConfigError(f"{parts.hostname}: the URL's port is no port", code="url") from error
+        raise ConfigError("what stands for a URL is none", code="url") from error
+    if not url.isprintable() or " " in url:
+        raise ConfigError("what stands for a URL is none", code="url")
+    return parts
 
 
 def as_websocket(url: str) -> str:

@@ -226,9 +226,9 @@ class Maker:
         with self._lock:
             self._under_way.pop(row.key, None)
         line = inventory.event(context, row, "failed", outcome=error.code, reason=error.message)
-        # Only a refusal proves that nothing was made; after silence the intent stays, for the sweep to settle.
-        silent = isinstance(error, UnreachableError) and not error.nothing_sent
-        state = RowState.INTENT if silent else RowState.CLOSED
+        # A refusal proves that nothing was made, and so does a request that never left; after silence the intent
+        # stays, for the sweep to settle.
+        state = RowState.INTENT if isinstance(error, UnreachableError) and error.sent else RowState.CLOSED
         context.ledger().change(replace(row, state=state, changed_at=context.now()), event=line)
 
     def _who_holds_them(self, provider: Provider) -> str | None:

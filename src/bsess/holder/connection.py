@@ -56,7 +56,8 @@ def main() -> None:
         holder.try_answer({"status": refusal.status, "body": refusal.body[:2000].decode("utf-8", "replace")})
         return
     except (cdp.EndedError, TimeoutError) as failure:
-        holder.try_answer({"error": str(failure) or "no answer in time"})
+        said = str(failure) or "no answer in time"
+        holder.try_answer({"error": said, "sent": getattr(failure, "sent", True)})
         return
     try:
         _check_asker()

@@ -15,8 +15,17 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from urllib.parse import quote, urlsplit
 
 from bsess import network
-from bsess.errors import AuthError, BsessError, FailedError, NotFoundError, QuotaError, UnreachableError, UsageError
-from bsess.http import Access, Answer, Client
+from bsess.errors import (
+    AuthError,
+    BsessError,
+    ConfigError,
+    FailedError,
+    NotFoundError,
+    QuotaError,
+    UnreachableError,
+    UsageError,
+)
+from bsess.http import Access, Answer, Client, secrets_of
 from bsess.model import Owner, Status, Usage
 from bsess.output.text import clean
 from bsess.providers.base import (
@@ -155,7 +164,9 @@ class BrowserlessProvider:
                 session=target.id,
             )
         url = self._stop_url(target)
-        answer = self._client.send("DELETE", url, opaque=True)
+        self._client.hide(secrets_of(url, target.id))
+        # Whatever its body is: a 2xx has ended the session.
+        answer = self._client.send("DELETE", url, status_only=True)
         if answer.ok:
             return CloseAnswer(CloseState.ENDED, http_status=answer.status)
         error = self._client.failure(answer, what="close", session=target.id)
@@ -168,7 +179,9 @@ class BrowserlessProvider:
     def query(self, url: str, text: str, variables: Mapping[str, object]) -> object:
         """POST a BrowserQL query, once: it may click. The document is returned with its errors in it."""
         body = {"query": text, **({"variables": dict(variables)} if variables else {})}
-        answer = self._client.send("POST", self._own_url(url, "query URL"), body=body, repeatable=False, opaque=True)
+        own = self._own_url(url, "its query URL")
+        self._client.hide(secrets_of(own))
+        answer = self._client.send("POST", own, body=body, repeatable=False)
         if not answer.ok:
             raise self._client.failure(answer, what="bql")
         document = self._client.json(answer, what="bql")
@@ -269,9 +282,12 @@ class BrowserlessProvider:
 
     def _own_url(self, url: str, what: str) -> str:
         """Return a URL that the vendor gave, with the token where it lacks one. Raises FailedError for a stranger's."""
-        host = (urlsplit(url).hostname or "").lower()
-        own = network.origin(url) == network.origin(self._origin)
-        in_cloud = urlsplit(url).scheme == "https" and is_vendors(host) and is_vendors(urlsplit(self._origin).hostname)
+        try:
+            scheme, host, port = network.origin(url)
+        except ConfigError:
+            scheme, host, port = "", "", None
+        own = (scheme, host, port) == network.origin(self._origin)
+        in_cloud = scheme == "https" and is_vendors(host) and is_vendors(urlsplit(self._origin).hostname)
         if not own and not in_cloud:
             raise FailedError(
                 f"{what} leads to {host or 'nowhere'}, not to Browserless; it is not used", code="stop_url"
@@ -391,7 +407,13 @@ def _number(value: object) -> float | None:
 
 def _text(document: dict[str, object], key: str) -> str | None:
     value = document.get(key)
-    return value if isinstance(value, str) and value else None
+    if not isinstance(value, str) or not value:
+        return None
+    try:
+        value.encode()
+    except UnicodeEncodeError as error:  # half of a surrogate pair, which JSON can spell
+        raise UnreachableError(f"create: its answer's {key} is no text", code="malformed") from error
+    return value
 
 
 def _with_query(url: str, pair: str) -> str:

@@ -114,10 +114,12 @@ class BrowserlessSelfHostedProvider:
         if answer is None:
             raise UnreachableError(f"{tracking}: lost its holder while it started", code="holder")
         if "error" in answer:
-            raise UnreachableError(
+            unreachable = UnreachableError(
                 f"create: {urlsplit(self.base_url).netloc}: {self._client.redact(str(answer['error']))}",
                 hint="check the server and the profile's url; a full server lets a create wait: --timeout bounds it",
             )
+            unreachable.sent = bool(answer.get("sent", True))
+            raise unreachable
         if answer["status"] != 101:  # noqa: PLR2004  RFC 6455: the connection stands
             raise self._refusal(answer)
         return self._listed(tracking, request)
