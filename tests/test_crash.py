@@ -273,8 +273,9 @@ def kill_holder(neighbourhood, creating, *, asker_too):
     os.kill(holder, signal.SIGKILL)
     if not asker_too:
         creating.send_signal(signal.SIGCONT)
-    creating.communicate(timeout=30)
+    _, told = creating.communicate(timeout=30)
     assert creating.returncode == (-signal.SIGKILL if asker_too else 1)
+    assert asker_too or "holder" in told
 
 
 @WHO

@@ -40,8 +40,8 @@ NOWHERE = "http://127.0.0.1:1"
 DEADLINE = "2.5s"
 # What a process may need beyond its deadline to start and to end, on a machine that has much else to do.
 SPARE_SECONDS = 20
-COMMANDS = {"create": ["create"], "close": ["close", SESSION, "--force"]}
-LOG_LINE = re.compile(r"(?:GET|POST|DELETE) https?://\S+ \d{3} \d+ ms")
+COMMANDS = {"create": ["create"], "close": ["close", SESSION, "--force"], "list": ["list", "-p", "work"]}
+LOG_LINE = re.compile(r"(?:GET|POST|DELETE) https?://\S+ .+ \d+ ms")
 REQUEST = re.compile(rb"(?:GET|POST|DELETE) /")
 
 
@@ -309,7 +309,7 @@ def prepare(stage: Stage, command: str, name: str, state: tuple[Path, str]) -> l
     fault = FAULTS[name]
     url = fault.begin(stage)
     with_profile(stage.world, url, fault.config)
-    if command == "close":
+    if command != "create":
         with_session(stage.world, state, url)
     return [*COMMANDS[command], "-o", "json", "-v", "--debug", "--timeout", fault.timeout, "--deadline", fault.deadline]
 
@@ -327,7 +327,25 @@ def assert_no_secret_in_the_ledger(world: World) -> None:
 
 
 @pytest.mark.parametrize("name", FAULTS)
-@pytest.mark.parametrize("command", COMMANDS)
+def test_a_list_shows_the_ledgers_session_whatever_the_server_does_and_is_partial(stage, state_with_a_session, name):
+    arguments = prepare(stage, "list", name, state_with_a_session)
+    fault = FAULTS[name]
+    ended = stage.world.run(*arguments, timeout=float(fault.deadline[:-1]) + SPARE_SECONDS)
+    told = f"{ended.out}\n{ended.err}"
+    assert CANARY not in told
+    assert "Traceback" not in told
+    assert ended.code == 3, told
+    assert len([line for line in ended.err.splitlines() if not LOG_LINE.fullmatch(line)]) <= 2, told
+    assert [session["id"] for session in ended.sessions] == [SESSION]
+    assert len(ended.json["errors"]) == 1
+    assert [row["state"] for row in stage.world.rows()] == ["open"]
+    assert len(stage.requests) <= (1 if fault.create in (NOT_ALLOWED, REFUSED) else 5)
+    assert stage.other is None or stage.other.connections == 0
+    assert_no_secret_in_the_ledger(stage.world)
+
+
+@pytest.mark.parametrize("name", FAULTS)
+@pytest.mark.parametrize("command", ["create", "close"])
 def test_a_fault_has_its_code_its_row_and_its_requests_and_shows_no_secret(stage, state_with_a_session, command, name):
     arguments = prepare(stage, command, name, state_with_a_session)
     fault = FAULTS[name]

@@ -313,8 +313,8 @@ def test_a_holder_that_dies_before_it_answers_leaves_an_intent_that_the_sweep_se
     (holder,) = holders(own)
     os.kill(holder, signal.SIGKILL)
     creating.send_signal(signal.SIGCONT)
-    creating.communicate(timeout=60)
-    assert creating.returncode == 5
+    told = creating.communicate(timeout=60)
+    assert creating.returncode == 5, told
     own.ok("sweep", "--yes")
     assert server.sessions() == []
 

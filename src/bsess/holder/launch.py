@@ -33,15 +33,15 @@ def launch(
         env=dict(environment),
         cwd="/",
     )
-    with holder:
-        if holder.stdin is None or holder.stdout is None:  # pragma: no cover  both are pipes
-            raise AssertionError
-        try:
+    try:
+        with holder:
+            if holder.stdin is None or holder.stdout is None:  # pragma: no cover  both are pipes
+                raise AssertionError
             holder.stdin.write(json.dumps(order).encode() + b"\n")
             holder.stdin.flush()
             answer = _read_answer(holder.stdout.fileno(), seconds + SLACK_SECONDS)
-        except BrokenPipeError:
-            return None
+    except BrokenPipeError:  # closing the pipe tries once more to write what was left
+        return None
     if not answer.endswith(b"\n"):
         return None
     found: dict[str, object] = json.loads(answer)
