@@ -204,7 +204,7 @@ def _outcome(target: Target, answer: CloseAnswer, *, known_here: bool) -> Outcom
         OutcomeKind.STUCK: Problem(
             "stuck",
             f"{target.id}: {reason or 'accepted, but still listed'}",
-            "`bsess sweep` tries again",
+            "`bsess sweep` tries again" if target.row is not None else "repeat it, or end it at its provider",
             target.id,
         ),
     }.get(kind)
@@ -263,7 +263,7 @@ def _settle(context: Context, row: Row | None, outcome: Outcome, manner: Manner)
         line = inventory.event(
             context,
             row,
-            manner.event if outcome.outcome in _ENDED or outcome.outcome is OutcomeKind.CLOSING else "failed",
+            _event_of(outcome, manner),
             outcome=outcome.outcome,
             reason=reason,
         )
@@ -278,6 +278,10 @@ def _settle(context: Context, row: Row | None, outcome: Outcome, manner: Manner)
         context.warn(f"{error.message}; the end of {outcome.id} is not recorded")
 
 
+def _event_of(outcome: Outcome, manner: Manner) -> str:
+    return manner.event if outcome.outcome in _ENDED or outcome.outcome is OutcomeKind.CLOSING else "failed"
+
+
 def _record_foreign(context: Context, outcome: Outcome, manner: Manner) -> None:
     ledger = context.ledger_or_none()
     if ledger is None or outcome.outcome is OutcomeKind.NOT_FOUND:
@@ -286,7 +290,7 @@ def _record_foreign(context: Context, outcome: Outcome, manner: Manner) -> None:
         [
             Event(
                 at=context.now(),
-                event=manner.event,
+                event=_event_of(outcome, manner),
                 command=context.command,
                 id=outcome.id,
                 profile=outcome.profile,

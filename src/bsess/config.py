@@ -114,9 +114,17 @@ class Config:
         return found
 
 
-def load(environment: Mapping[str, str]) -> Config:
-    """Read the config file and the environment. Raises ConfigError, naming file and key."""
+def load(environment: Mapping[str, str], *, may_be_missing: bool = False) -> Config:
+    """Read the config file and the environment. Raises ConfigError, naming file and key.
+
+    A file that BSESS_CONFIG names must be there, unless it `may_be_missing`: without it the wrong sessions would be
+    looked at, and a token go where it was not meant to.
+    """
     path = config_path(environment)
+    if path.source != "default" and not may_be_missing and not path.value.exists():
+        raise ConfigError(
+            f"{path.source}: there is no {path.value}", code="config_missing", hint="`bsess config init` writes one"
+        )
     document = _read(path.value)
     file = "config.toml"
     _check(document, _TOP, path.value, "")

@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 
 from bsess import cdp, network
 from bsess.errors import AuthError, BsessError, FailedError, QuotaError, UnreachableError
-from bsess.output.text import clean, redact
+from bsess.output.text import clean, redact, secrets_of
 from bsess.providers.base import CloseAnswer, CloseState
 
 if TYPE_CHECKING:
@@ -36,14 +36,14 @@ def end(context: Context, url: str, *, wait: float | None) -> CloseAnswer:
     except cdp.RefusedError as refusal:
         if refusal.status in _GONE:
             return CloseAnswer(CloseState.ABSENT, http_status=refusal.status)
-        raise _refusal(host, refusal) from refusal
+        raise _refusal(url, refusal) from refusal
     except (cdp.EndedError, TimeoutError) as error:
         raise UnreachableError(
             f"{host}: {str(error) or 'no connection in time'}", hint="check the URL and the network"
         ) from error
     until = time.monotonic() + min(OBEY_SECONDS if wait is None else wait, context.seconds_left())
     try:
-        answered = _ask_to_end(connection, host, until)
+        answered = _ask_to_end(connection, url, until)
     except TimeoutError:
         reason = "it ignored Browser.close (as Browserless does while a reconnect window is armed)"
         return CloseAnswer(CloseState.STILL_LIVE, reason=reason)
@@ -68,16 +68,17 @@ def _connect(context: Context, url: str, route: cdp.Route) -> cdp.Connection:
     return connection
 
 
-def _ask_to_end(connection: cdp.Connection, host: str, until: float) -> bool:
+def _ask_to_end(connection: cdp.Connection, url: str, until: float) -> bool:
     """Return once the connection has ended: whether the browser had said yes. Raises TimeoutError if it does not."""
     answered = False
+    host, secrets = urlsplit(url).netloc, secrets_of(url)
     try:
         connection.send(_COMMAND, "Browser.close")
         while True:
             for message in connection.receive(until - time.monotonic()):
                 if message.get("id") == _COMMAND:
                     if "error" in message:
-                        said = clean(redact(str(message["error"])))[:200]
+                        said = clean(redact(_text(message["error"]), secrets))[:200]
                         raise FailedError(f"{host}: the browser refused to close: {said}", code="refused")
                     answered = True
     except cdp.EndedError:
@@ -100,8 +101,13 @@ def _look_again(context: Context, url: str, route: cdp.Route, host: str) -> Clos
     raise UnreachableError(f"{host}: the connection was cut before the browser answered", code="no_answer")
 
 
-def _refusal(host: str, refusal: cdp.RefusedError) -> BsessError:
-    body = clean(redact(refusal.body[:2000].decode("utf-8", "replace")))
+def _text(error: object) -> str:
+    return str(error.get("message") if isinstance(error, dict) else error)
+
+
+def _refusal(url: str, refusal: cdp.RefusedError) -> BsessError:
+    host = urlsplit(url).netloc
+    body = clean(redact(refusal.body[:2000].decode("utf-8", "replace"), secrets_of(url)))
     message = f"{host} answered {refusal.status}{f': {body.strip()[:200]}' if body.strip() else ''}"
     kind: type[BsessError] = FailedError
     if refusal.status in _UNAUTHORIZED:

@@ -16,7 +16,7 @@ import time
 import zlib
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
-from urllib.parse import unquote, urlsplit
+from urllib.parse import urlsplit
 
 import httpcore
 import httpx
@@ -34,7 +34,6 @@ BACKOFF_SECONDS = 0.5
 BACKOFF_MAX_SECONDS = 20.0
 BODY_MAX = 64 << 20
 SHOWN_MAX = 200
-_SECRET_MIN = 8
 _CHUNK = 1 << 16
 _TRANSIENT = frozenset({408, 429, 500, 502, 503, 504})
 _STATUS_SUCCESS, _STATUS_REDIRECT, _STATUS_CLIENT, _STATUS_SERVER = 200, 300, 400, 500
@@ -271,16 +270,6 @@ def first_line(answer: Answer) -> str:
         text = re.sub(r"(?s)<(script|style).*?</\1>|<[^>]*>", "\n", text)
     line = next((line.strip() for line in text.splitlines() if line.strip()), "")
     return clean(line)
-
-
-def secrets_of(url: str, *known: str) -> list[str]:
-    """Return what is secret in a URL that opens or ends a session, whole and in its parts, but for what is `known`."""
-    parts = urlsplit(url)
-    words = [*parts.path.split("/"), *(pair.rpartition("=")[2] for pair in parts.query.split("&"))]
-    # What every path may have (`session`, `browserless`) is no secret, and hiding it would spoil messages.
-    secret = [word for word in words if word not in known and not (word.isalpha() and word.islower())]
-    found = [url, parts.path[1:], parts.query, *secret]
-    return [text for word in found for text in {word, unquote(word)} if len(text) >= _SECRET_MIN]
 
 
 class _ExchangeError(Exception):

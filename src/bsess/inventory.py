@@ -169,11 +169,12 @@ def problem(error: BsessError, *, profile: str | None = None) -> Problem:
 
 def _unreachable(rows: Iterable[Row]) -> Iterator[tuple[Problem, int]]:
     """Report open rows of accounts that no profile leads to: their sessions may live, and nobody here can tell."""
-    counts = Counter(row.profile for row in rows)
-    for name, count in sorted(counts.items()):
+    counts = Counter((row.profile, row.base_url) for row in rows)
+    for (name, url), count in sorted(counts.items()):
         sessions = "one open session" if count == 1 else f"{count} open sessions"
         message = f"profile {name}: {sessions} of it in the ledger, but no configured profile leads to its account"
-        yield Problem("profile_unknown", message, f"put profiles.{name} back into the config file"), ExitCode.USAGE
+        hint = f"put profiles.{name} back into the config file as it was, with its token and its place, {url}"
+        yield Problem("profile_unknown", message, hint), ExitCode.USAGE
 
 
 def accounts(context: Context, profiles: Sequence[Profile], problems: list[tuple[Problem, int]]) -> list[list[Profile]]:

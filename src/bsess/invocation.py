@@ -83,7 +83,7 @@ class Invocation:
     ) -> int:
         """Call a command and tell its result; `told` is what follows from whether that could be done."""
         self.command = command
-        settings = config.load(self.environment)
+        settings = config.load(self.environment, may_be_missing=command.startswith("config "))
         renderer = self._renderer(settings, secrets_asked_for=secrets_asked_for)
         context = self.context(settings, emit=renderer.emit, deadline=deadline)
         try:

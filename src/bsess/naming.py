@@ -18,8 +18,17 @@ _SHOWN_MAX = 40
 _NAMED_MAX = 5
 
 
-def check(name: str) -> None:
-    """Refuse what no provider could have made as an id, and no URL. Raises UsageError."""
+def check(name: str, *, urls: bool = False) -> None:
+    """Refuse what no provider could have made as an id and, unless `urls`, every URL. Raises UsageError."""
+    if "?" in name and not (urls and is_url(name)):
+        # Whatever is wrong with it, it may hold a token: it is not repeated.
+        raise UsageError(
+            "what was given for an id looks like a URL",
+            code="id_invalid",
+            hint="`bsess close` takes a whole URL, with https:// or wss:// at its start"
+            if urls
+            else "give the session's id",
+        )
     most = URL_MAX if is_url(name) else ID_MAX
     if not name or len(name) > most or not name.isprintable() or any(char.isspace() for char in name):
         shown = redact(name)

@@ -18,7 +18,7 @@ from urllib.parse import parse_qs, urlsplit
 from bsess import config, network
 from bsess.credentials import Token
 from bsess.errors import ConfigError, UsageError
-from bsess.output.text import clean, mask_url
+from bsess.output.text import MASK, clean, mask_url
 from bsess.providers.browserless import CLOUD, NAME, is_vendors, origin_of
 
 if TYPE_CHECKING:
@@ -29,10 +29,14 @@ if TYPE_CHECKING:
 DEVTOOLS = "cdp"
 # Hosts that look more like the vendor's than this are taken for an imitation.
 LIKENESS = 0.8
+HINT_HOST = "a profile's url makes a host known; an id from `bsess list` needs no URL"
+HINT_WHOLE = "give the whole stop URL or connect URL, or an id from `bsess list`"
 
 _STOP = re.compile(r"(?:/e/[A-Za-z0-9._~%=-]+)?/session/(?P<id>[A-Za-z0-9._-]+)/?", re.ASCII)
 # A connect URL of the vendor's without one of these names no session: connecting would start a new browser.
-_NAMES_A_SESSION = re.compile(r"/(session|e|devtools|reconnect|live)/[^/]+")
+_CONNECT = re.compile(
+    r"(?:/.*)?/(?:devtools/browser|session/connect|session|reconnect|live|e/[^/]+)/(?P<id>[A-Za-z0-9._-]+)/?", re.ASCII
+)
 _PRIVATE_NAMES = (".local", ".internal", ".localhost", ".lan", ".home.arpa", ".intranet")
 _NUMERIC = re.compile(r"(?:0x[0-9a-f]*|[0-9]+)(?:\.(?:0x[0-9a-f]*|[0-9]+))*\.?", re.IGNORECASE)
 
@@ -55,7 +59,9 @@ def read(url: str, settings: Config, *, typed: bool) -> Pasted:
     parts = urlsplit(url)
     connects = parts.scheme in ("ws", "wss")
     if parts.scheme not in ("ws", "wss", "http", "https"):
-        raise _refused(url, f"{clean(parts.scheme)[:20]}:// is none of https, wss, and http or ws on this machine")
+        raise _refused(url, "it begins with none of https://, wss://, and http:// or ws:// on this machine", HINT_WHOLE)
+    if MASK in url:
+        raise _refused(url, "it is masked", "`bsess list -o url --show-secrets` prints it whole")
     own = _own_profile(url, settings)
     known = own is not None or _is_vendors(parts)
     if not known:
@@ -105,7 +111,7 @@ def _is_vendors(parts: SplitResult) -> bool:
 def _check_host(url: str, parts: SplitResult, *, typed: bool) -> None:
     host = (parts.hostname or "").lower()
     if not host or parts.username is not None or "@" in parts.netloc:
-        raise _refused(url, "it names a user, as imitations do" if host else "it names no host")
+        raise _refused(url, "it names a user, as imitations do" if host else "it names no host", HINT_WHOLE)
     if host in network.LOOPBACK:
         if not typed:
             raise _refused(url, "no profile leads to it: only a typed URL may")
@@ -146,14 +152,15 @@ def _stop_id(url: str, parts: SplitResult, own: Profile | None) -> str:
     prefix = "" if own is None or own.url is None else urlsplit(own.url).path.rstrip("/")
     match = _STOP.fullmatch(parts.path.removeprefix(prefix))
     if match is None or ".." in parts.path:
-        raise _refused(url, "its path is none of a stop URL: /session/ID or /e/…/session/ID")
+        raise _refused(url, "its path is none of a stop URL: /session/ID or /e/…/session/ID", HINT_WHOLE)
     return match["id"]
 
 
 def _connect_id(url: str, parts: SplitResult, *, known: bool) -> str:
-    if known and not _NAMES_A_SESSION.search(parts.path):
-        raise _refused(url, "it names no session: connecting to it would start a new browser")
-    last = parts.path.rstrip("/").rpartition("/")[2]
+    match = _CONNECT.fullmatch(parts.path)
+    if known and (match is None or ".." in parts.path):
+        raise _refused(url, "it names no session: connecting to it would start a new browser", HINT_WHOLE)
+    last = match["id"] if match else parts.path.rstrip("/").rpartition("/")[2]
     return clean(last)[:64] or clean(parts.hostname or "")
 
 
@@ -172,9 +179,5 @@ def _profile_of(parts: SplitResult, token: Token | None, *, connects: bool) -> P
     )
 
 
-def _refused(url: str, why: str) -> UsageError:
-    return UsageError(
-        f"{mask_url(url)} is not used: {why}",
-        code="url_refused",
-        hint="a profile's url makes a host known; an id from `bsess list` needs no URL",
-    )
+def _refused(url: str, why: str, hint: str = HINT_HOST) -> UsageError:
+    return UsageError(f"{mask_url(url)} is not used: {why}", code="url_refused", hint=hint)

@@ -57,7 +57,7 @@ def bql(context: Context, options: QueryOptions) -> Result:
             session=row.shown_id,
         )
     answer = cast("Queries", provider).query(url, options.text, options.variables)
-    problems = tuple(_problems(answer, row))
+    problems = tuple(_problems(answer, row, provider.secret or ""))
     return Result(
         "bql",
         exit_code=ExitCode.FAILED if problems else ExitCode.OK,
@@ -81,13 +81,15 @@ def variables(pairs: Sequence[str]) -> dict[str, object]:
     return found
 
 
-def _problems(answer: object, row: Row) -> list[Problem]:
+def _problems(answer: object, row: Row, secret: str) -> list[Problem]:
     errors = answer.get("errors") if isinstance(answer, dict) else None
     if not errors:
         return []
     found = errors if isinstance(errors, list) else [errors]
     said = [str(item.get("message") if isinstance(item, dict) else item) for item in found]
-    return [Problem("bql", f"{row.shown_id}: {clean(redact(text))[:300]}", session=row.shown_id) for text in said]
+    return [
+        Problem("bql", f"{row.shown_id}: {clean(redact(text, [secret]))[:300]}", session=row.shown_id) for text in said
+    ]
 
 
 def _stays_open(context: Context, row: Row) -> str:

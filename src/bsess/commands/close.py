@@ -61,7 +61,7 @@ def close(context: Context, options: CloseOptions) -> Result:
 def _close_named(context: Context, options: CloseOptions) -> Result:
     names = list(dict.fromkeys([*options.typed, *options.read]))
     for name in names:
-        naming.check(name)
+        naming.check(name, urls=True)
     typed = set(options.typed)
     done: list[Outcome] = []
     targets: dict[str, Target] = {}

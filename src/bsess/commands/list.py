@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from difflib import get_close_matches
 from typing import TYPE_CHECKING
 
 from bsess import inventory
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
     from bsess.model import Session
 
 ALL = "all"
+# bsess's own, then those of providers.
+STATUSES = (ALL, *Status, "pending", "error", "timed_out", "completed")
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +43,7 @@ def list_sessions(context: Context, options: ListOptions) -> Result:
     """Return the sessions that match; rows of sessions proven to have ended are closed on the way, and said."""
     if options.mine + options.foreign + options.orphans > 1:
         raise UsageError("--mine, --foreign and --orphans exclude each other")
+    _check_status(options.status)
     found = inventory.look(context, options.profiles, running=not options.mine and not options.orphans)
     shown = [known for known in found.known if _matches(context, known, options)]
     shown.sort(key=lambda known: known.session.created_at or 0.0)
@@ -53,6 +57,13 @@ def list_sessions(context: Context, options: ListOptions) -> Result:
         errors=found.problems,
         notes=tuple(_notes(context, found.known, found.ended)),
     )
+
+
+def _check_status(status: str | None) -> None:
+    if status is not None and status not in STATUSES:
+        near = get_close_matches(status, STATUSES, n=1)
+        hint = f"did you mean {near[0]}?" if near else f"one of {', '.join(STATUSES)}"
+        raise UsageError(f"--status {status[:40]!r} is no status", hint=hint)
 
 
 def _matches(context: Context, known: Known, options: ListOptions) -> bool:

@@ -98,8 +98,11 @@ def _result(selection: Selection, outcomes: Sequence[Outcome], *, dry_run: bool 
 
 def _sentence(decisions: Sequence[Decision], outcomes: Sequence[Outcome], *, dry_run: bool) -> str:
     ends = sum(decision.end for decision in decisions)
-    looked = "looked at one session" if len(decisions) == 1 else f"looked at {len(decisions)} sessions"
+    # What was found to have ended is no decision any more, and was looked at all the same.
+    gone = {outcome.id for outcome in outcomes} - {decision.id for decision in decisions}
+    count = len(decisions) + len(gone)
+    looked = "looked at one session" if count == 1 else f"looked at {count} sessions"
     if dry_run:
         return f"{looked}: would end {ends}, spare {len(decisions) - ends}"
-    counts = ", ".join(f"{count} {kind}" for kind, count in execution.summary(outcomes).items() if count)
+    counts = ", ".join(f"{number} {kind}" for kind, number in execution.summary(outcomes).items() if number)
     return f"{looked}: {counts or 'nothing to end'}"

@@ -53,6 +53,9 @@ def grids(result: Result, view: View) -> list[Grid]:
         found.append(decisions(result.decisions))
     if result.outcomes:
         found.append(_outcomes(result.outcomes))
+        spared = [item for item in result.decisions or () if not item.end]
+        if spared:
+            found.append(decisions(spared))
     if result.events is not None:
         found.append(_events(result.events))
     if result.usage is not None:

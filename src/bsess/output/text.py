@@ -6,6 +6,7 @@ import re
 import time
 import unicodedata
 from typing import TYPE_CHECKING
+from urllib.parse import unquote, urlsplit
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -14,6 +15,8 @@ MASK = "***"
 # Other controls, formats (bidi among them), surrogates, and the two line breaks beyond Cc.
 _REMOVED = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})
 # What stands in a URL's query or a header under these names opens a session or an account.
+# What is shorter than this is too common to be looked for.
+_SECRET_MIN = 8
 _SECRET_QUERY = re.compile(r"((?:token|api_?key|signing_?key|jwt|password|secret)=)[^&\s\"'<>]+", re.IGNORECASE)
 
 
@@ -37,6 +40,16 @@ def redact(text: str, secrets: Iterable[str] = ()) -> str:
         if secret:
             text = text.replace(secret, "***")
     return _SECRET_QUERY.sub(r"\1***", text)
+
+
+def secrets_of(url: str, *known: str) -> list[str]:
+    """Return what is secret in a URL that opens or ends a session, whole and in its parts, but for what is `known`."""
+    parts = urlsplit(url)
+    words = [*parts.path.split("/"), *(pair.rpartition("=")[2] for pair in parts.query.split("&"))]
+    # What every path may have (`session`, `browserless`) is no secret, and hiding it would spoil messages.
+    secret = [word for word in words if word not in known and not (word.isalpha() and word.islower())]
+    found = [url, parts.path[1:], parts.query, *secret]
+    return [text for word in found for text in {word, unquote(word)} if len(text) >= _SECRET_MIN]
 
 
 def moment(seconds: float | None) -> str:

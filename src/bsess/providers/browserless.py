@@ -25,9 +25,9 @@ from bsess.errors import (
     UnreachableError,
     UsageError,
 )
-from bsess.http import Access, Answer, Client, secrets_of
+from bsess.http import Access, Answer, Client
 from bsess.model import Owner, Status, Usage
-from bsess.output.text import clean
+from bsess.output.text import clean, secrets_of
 from bsess.providers.base import (
     SLOTS,
     UNSUPPORTED,
@@ -43,7 +43,7 @@ from bsess.providers.base import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
 NAME = "browserless"
 CLOUD = "browserless.io"
@@ -123,7 +123,15 @@ class BrowserlessProvider:
             raise self._refusal(answer)
         document = self._client.json(answer, what="create")
         if not isinstance(document, dict) or not isinstance(document.get("id"), str) or not self.is_id(document["id"]):
-            raise UnreachableError("create: the answer has no usable id", code="malformed", http_status=answer.status)
+            self._undo(document if isinstance(document, dict) else {}, answer.status)
+            raise UnreachableError(
+                "create: the answer has no usable id",
+                code="malformed",
+                hint="is the profile's url that of Browserless? its ttl ends what may have been made",
+                http_status=answer.status,
+            )
+        stop = _text(document, "stop")
+        connect = _text(document, "connect") or _text(document, "browserWSEndpoint")
         return RemoteSession(
             id=document["id"],
             status=Status.RECORDED,
@@ -134,9 +142,10 @@ class BrowserlessProvider:
             region=request.region or self._settings.region or (None if self._settings.url else DEFAULT_REGION),
             owner=request.owner,
             labels=request.labels,
-            connect_url=_text(document, "connect") or _text(document, "browserWSEndpoint"),
-            stop_url=_text(document, "stop"),
+            connect_url=connect,
+            stop_url=stop,
             query_url=_text(document, "browserQL"),
+            notes=tuple(self._lacks(stop, connect)),
         )
 
     def list(self) -> Listing:
@@ -231,6 +240,35 @@ class BrowserlessProvider:
         """Refuse: a session of this API carries nothing of ours."""
         raise UsageError("Browserless sessions carry no tag", code=UNSUPPORTED, hint="make them with `bsess create`")
 
+    def _undo(self, document: dict[str, object], status: int) -> None:
+        """End a session that has no id to call it by. Raises FailedError once it has ended."""
+        stop = _text(document, "stop")
+        try:
+            target = CloseTarget("the new session", force=True, recorded=True, stop_url=stop)
+            ended = stop is not None and self.close(target).state in (CloseState.ENDED, CloseState.ABSENT)
+        except BsessError:
+            return
+        if ended:
+            raise FailedError(
+                "create: the answer had no usable id; the session is ended again", code="malformed", http_status=status
+            )
+
+    def _lacks(self, stop: str | None, connect: str | None) -> Iterator[str]:
+        if stop is None:
+            yield "it came without a stop URL: only its ttl ends it"
+        else:
+            try:
+                self._own_url(stop, "its stop URL")
+            except FailedError as error:
+                yield f"{error.message}: only its ttl ends it"
+        if connect is None:
+            yield "it came without a connect URL"
+            return
+        try:
+            self._own_url(connect, "its connect URL")
+        except FailedError as error:
+            yield error.message
+
     def _close_browser(self, browser: str) -> CloseAnswer:
         """DELETE /browser/ID, in the profile's region and then in the others: no listing tells the region."""
         others = [origin_of(None, region) for region in REGIONS] if is_vendors(urlsplit(self._origin).hostname) else []
@@ -290,7 +328,9 @@ class BrowserlessProvider:
         in_cloud = scheme == "https" and is_vendors(host) and is_vendors(urlsplit(self._origin).hostname)
         if not own and not in_cloud:
             raise FailedError(
-                f"{what} leads to {host or 'nowhere'}, not to Browserless; it is not used", code="stop_url"
+                f"{what} leads to {host or 'nowhere'}{f':{port}' if port else ''}, not to {urlsplit(self._origin).netloc}",
+                code="stop_url",
+                hint="nothing is sent there; its ttl ends the session",
             )
         if own and "token=" not in urlsplit(url).query:
             return _with_query(url, f"token={quote(self.secret, safe='')}")

@@ -4,7 +4,7 @@ So a session of ours has a holder, a small process that keeps one connection ope
 ends. It takes one of the server's slots, as every further client does (measured on 2.42.0).
 
 A session's id is the tracking id that bsess gives it, and thereby its tag: `bs-`, 10 characters of a hash of the
-owner's name, 10 of a hash of the ledger's id. A browser that others made goes by the server's own browserId.
+ledger's id, 10 of a hash of the owner's name. A browser that others made goes by the server's own browserId.
 """
 
 from __future__ import annotations
@@ -250,7 +250,7 @@ class BrowserlessSelfHostedProvider:
             live=True,
             # By the server's count, not its clock: that may be off.
             created_at=now - alive / 1000 if isinstance(alive, (int, float)) else None,
-            owner=None if match is None else self._owner(match[1]),
+            owner=None if match is None else self._owner(match[2]),
         )
 
     def _owner(self, hashed: str) -> Owner:
@@ -325,7 +325,8 @@ def _parameters(settings: ProviderSettings, request: CreateRequest) -> tuple[str
 
 
 def _tag(owner: str, key: str) -> str:
-    return f"bs-{_hash(owner)}{_hash(key)}"
+    # The ledger's part comes first: a prefix then tells one session from another.
+    return f"bs-{_hash(key)}{_hash(owner)}"
 
 
 def _hash(text: str) -> str:
