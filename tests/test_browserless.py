@@ -194,6 +194,24 @@ def test_run_gives_the_connect_url_and_ends_the_session(account, cloud):
     assert cloud.methods() == ["POST", "DELETE"]
 
 
+@pytest.mark.parametrize(
+    "url",
+    [
+        "http://[",
+        "http://127.0.0.1:x",
+        "http://127.0.0.1:99999",
+        "http://127.0.0.1:0",
+        "https://a..b",
+        "https://xn--.a",
+    ],
+)
+def test_a_profile_whose_url_is_none_is_a_mistake_in_the_config(account, url):
+    write_config(account, f'default = "work"\n[profiles.work]\nprovider = "browserless"\nurl = "{url}"\n')
+    ended = account.run("create", "-o", "json", "--deadline", "2s")
+    assert (ended.code, ended.json["errors"][0]["code"]) == (2, "url")
+    assert not (account.state / "ledger.sqlite3").exists() or account.rows() == []
+
+
 def test_a_stop_url_that_leads_elsewhere_is_never_sent(account, cloud):
     cloud.misbehave["POST"] = json.dumps({"id": "abcdef", "stop": "http://127.0.0.1:9/session/abcdef"}).encode()
     made = account.create()

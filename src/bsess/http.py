@@ -178,8 +178,12 @@ class Client:
         self._clients.clear()
 
     def _check(self, url: str) -> None:
-        parts = urlsplit(url)
-        if parts.scheme not in ("http", "https") or not parts.hostname:
+        try:
+            parts = urlsplit(url)
+            usable = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
+        except ValueError:
+            usable = False
+        if not usable:
             raise ConfigError(f"{self.redact(url)[:80]} is no http or https URL", code="url")
         if parts.scheme == "http" and parts.hostname not in _LOOPBACK and not self._access.insecure:
             raise ConfigError(
@@ -211,7 +215,9 @@ class Client:
             raise _ExchangeError(
                 _said(error, self._backend, left), sent=self._backend.sent, passing=_is_passing(error)
             ) from error
-        except httpx.InvalidURL as error:
+        except (httpx.InvalidURL, UnicodeError) as error:
+            if self._backend.sent:  # httpx reads where a redirect leads, although it does not go there
+                raise _ExchangeError("its answer leads to no URL", sent=True, passing=False) from error
             raise ConfigError(f"{self.redact(url)[:80]} is no URL", code="url") from error
         answer = Answer(method, url, response.status_code, response.headers, data, _date(response.headers))
         shown = urlsplit(url)._replace(query="", fragment="").geturl()

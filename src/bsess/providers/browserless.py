@@ -13,7 +13,7 @@ import time
 from typing import TYPE_CHECKING, ClassVar
 from urllib.parse import quote, urlsplit
 
-from bsess.errors import BsessError, FailedError, NotFoundError, QuotaError, UnreachableError, UsageError
+from bsess.errors import BsessError, ConfigError, FailedError, NotFoundError, QuotaError, UnreachableError, UsageError
 from bsess.http import Access, Answer, Client, secrets_of
 from bsess.model import Owner, Status
 from bsess.providers.base import (
@@ -178,7 +178,10 @@ class BrowserlessProvider:
 
 def _origin(url: str | None, region: str | None) -> str:
     if url is not None:
-        parts = urlsplit(url)
+        try:
+            parts = urlsplit(url)
+        except ValueError as error:
+            raise ConfigError("the profile's url is no http or https URL", code="url") from error
         return f"{parts.scheme}://{parts.netloc}{parts.path.rstrip('/')}"
     name = region or DEFAULT_REGION
     if name in REGIONS:
