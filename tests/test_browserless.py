@@ -180,6 +180,24 @@ def test_run_gives_the_connect_url_and_ends_the_session(account, cloud):
     assert cloud.methods() == ["POST", "DELETE"]
 
 
+@pytest.mark.parametrize(
+    "url",
+    [
+        "http://[",
+        "http://127.0.0.1:x",
+        "http://127.0.0.1:99999",
+        "http://127.0.0.1:0",
+        "https://a..b",
+        "https://xn--.a",
+    ],
+)
+def test_a_profile_whose_url_is_none_is_a_mistake_in_the_config(account, url):
+    write_config(account, f'default = "work"\n[profiles.work]\nprovider = "browserless"\nurl = "{url}"\n')
+    ended = account.run("create", "-o", "json", "--deadline", "2s")
+    assert (ended.code, ended.json["errors"][0]["code"]) == (2, "url")
+    assert not (account.state / "ledger.sqlite3").exists() or account.rows() == []
+
+
 def test_a_stop_url_that_leads_elsewhere_is_never_sent(account, cloud):
     cloud.misbehave["POST"] = json.dumps({"id": "abcdef", "stop": "http://127.0.0.1:9/session/abcdef"}).encode()
     made = account.create()
@@ -411,3 +429,71 @@ def test_a_query_needs_a_living_session_of_the_ledger_that_takes_one(account, cl
     local = account.create("-p", "local")
     assert account.run("bql", local["id"], MUTATION).code == 2
     assert cloud.methods() == ["POST"]
+
+
+@pytest.mark.parametrize("wrong", [{"id": None}, {"id": 7}, {"id": "x" * 300}, {"id": "../../x"}])
+def test_a_session_that_came_without_a_usable_id_is_ended_by_its_stop_url(account, cloud, wrong):
+    stop = f"{cloud.url}/session/abcdef?token={TOKEN}"
+    cloud.sessions["abcdef"] = {}
+    cloud.misbehave["POST"] = json.dumps({"id": "abcdef", "stop": stop, **wrong}).encode()
+    ended = account.run("create", "-o", "json")
+    assert ended.code == 1
+    assert "ended again" in ended.err
+    assert cloud.sessions == {}
+    assert account.rows() == []
+
+
+@pytest.mark.parametrize(
+    ("answer", "told"),
+    [
+        ({"connect": "wss://127.0.0.1:1/x"}, "without a stop URL"),
+        ({"stop": "https://evil.invalid/session/x"}, "its stop URL leads to evil.invalid"),
+        ({"stop": "file:///x"}, "its stop URL leads to nowhere"),
+        ({"stop": "{here}/session/x"}, "without a connect URL"),
+        ({"stop": "{here}/session/x", "connect": "wss://evil.invalid/x"}, "its connect URL leads to evil.invalid"),
+    ],
+)
+def test_what_a_session_lacks_is_said_when_it_is_made(account, cloud, answer, told):
+    text = json.dumps({"id": "abcdefghij", **answer}).replace("{here}", cloud.url)
+    cloud.misbehave["POST"] = text.encode()
+    assert told in account.ok("create").err
+
+
+def test_run_starts_nothing_with_a_session_that_has_no_connect_url(account, cloud):
+    cloud.misbehave["POST"] = json.dumps({"id": "abcdef", "stop": f"{cloud.url}/session/abcdef"}).encode()
+    cloud.sessions["abcdef"] = {}
+    ended = account.run("run", "--", "touch", "started")
+    assert ended.code == 125
+    assert not (account.folder / "started").exists()
+    assert cloud.sessions == {}
+
+
+def test_a_429_names_my_sessions_that_hold_the_slots_and_how_to_end_the_oldest(account, cloud):
+    made = [account.create()["id"] for _ in range(2)]
+    cloud.misbehave["POST"] = 429
+    ended = account.run("create", "-o", "json")
+    assert ended.code == 6
+    assert ended.json["errors"][0]["code"] == "slots"
+    assert f"bsess close {made[0]} --force" in ended.err
+    assert made[1] in ended.err
+    assert len(ended.err.splitlines()) == 2
+
+
+def test_two_profiles_with_tokens_and_no_default_are_named(account):
+    write_config(
+        account,
+        '[profiles.a]\nprovider = "browserless"\n[profiles.b]\nprovider = "browserless"\nregion = "lon"\n',
+    )
+    ended = account.run("create")
+    assert ended.code == 2
+    assert "a, b" in ended.err
+
+
+@pytest.mark.parametrize(
+    ("region", "code"), [("sfo", 0), ("chrome-eu-uk.browserless.io", 0), ("mars", 2), ("evil.io", 2)]
+)
+def test_a_region_is_checked_before_anything_is_sent(account, cloud, region, code):
+    write_config(account, f'default = "work"\n[profiles.work]\nprovider = "browserless"\nregion = "{region}"\n')
+    listed = account.run("close", "--all", "--yes", "-p", "work")
+    assert listed.code == code
+    assert cloud.requests == []

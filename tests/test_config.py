@@ -319,3 +319,14 @@ def test_a_rule_that_would_protect_nothing_is_refused(world, rule):
     assert ended.code == 2
     assert "sweep.protect" in ended.err
     assert world.run("sweep", "--yes", "--protect", rule).code == 2
+
+
+def test_a_config_that_is_named_must_be_there(world):
+    world.config.unlink()
+    for arguments in (["list"], ["create"], ["sweep", "--yes"], ["close", "--all", "--yes"], ["run", "--", "true"]):
+        ended = world.run(*arguments)
+        assert ended.code == 2, arguments
+        assert str(world.config) in ended.err
+    world.ok("config", "show")
+    world.ok("config", "init")
+    world.ok("list")

@@ -10,6 +10,7 @@ import faults
 from bsess import http
 from bsess.errors import AuthError, BsessError, ConfigError, FailedError, NotFoundError, QuotaError, UnreachableError
 from bsess.http import Access, Client
+from bsess.output.text import secrets_of
 
 TOKEN = "canary-token-4711"
 
@@ -273,7 +274,7 @@ def test_what_is_hidden_later_is_in_no_message_and_no_log_line(serve, make_clien
     )
     client = make_client(server.url)
     url = f"{server.url}/e/Secret-71/session/id-1?key=other%2D72&force=true"
-    client.hide(http.secrets_of(url, "id-1"))
+    client.hide(secrets_of(url, "id-1"))
     error = client.failure(client.send("DELETE", url), what="close")
     assert error.message.endswith("Cannot DELETE /*** (key=***, ***, session id-1)")
     assert client.lines[0].startswith(f"DELETE {server.url}/*** 400 ")

@@ -460,3 +460,17 @@ def test_over_the_limit_nothing_is_ended(world, account, limited_by):
     assert len(account.sessions) == 3
     assert world.run("sweep", "--yes", "--max-close", "3").code == 0
     assert account.sessions == {}
+
+
+def test_the_start_of_anothers_id_is_no_consent_to_end_it(world):
+    made = world.create(env={"BSESS_OWNER": "bob"})
+    ended = world.run("close", made["id"][:8])
+    assert ended.code == 2
+    assert "bob" in ended.err
+    assert len(world.rows()) == 1
+    world.ok("close", made["id"])
+
+
+@pytest.mark.parametrize("status", ["runing", "bogus", ""])
+def test_a_status_that_there_is_not_is_refused(world, status):
+    assert world.run("list", "--status", status).code == 2

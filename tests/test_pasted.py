@@ -355,3 +355,45 @@ class Connect(Forwarder):
             self.head += client.recv(1)
         client.sendall(b"HTTP/1.1 200 Connection established\r\n\r\n")
         super()._join(client)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [f"{CLOUD}/session/x?token=canary", "//h/session/x?token=canary", "https:h/x?token=canary", "x?token=canary"],
+)
+def test_what_looks_like_a_url_and_is_none_is_refused_and_not_repeated(world, name):
+    for arguments in (["close", name], ["adopt", name], ["bql", name, "query { a }"]):
+        ended = world.run(*arguments)
+        assert ended.code == 2, ended
+        assert "canary" not in ended.out + ended.err
+    piped = world.run("close", "-", stdin=name + "\n")
+    assert piped.code == 2
+    assert "canary" not in piped.out + piped.err
+
+
+@pytest.mark.parametrize("command", [["adopt"], ["bql"]])
+def test_only_close_takes_a_url_and_nothing_repeats_one(world, command):
+    ended = world.run(
+        *command, f"wss://{CLOUD}/session/connect/x?token=canary", *(["query { a }"] if "bql" in command else [])
+    )
+    assert ended.code == 2
+    assert "canary" not in ended.out + ended.err
+
+
+def test_a_line_that_may_not_be_used_fails_alone_and_the_others_are_ended(world, cloud):
+    write_config(world, f'[profiles.work]\nprovider = "browserless"\nurl = "{cloud.url}"\n')
+    lines = [f"https://evil.example/session/{ID}?token=canary", "a b", living(cloud), f"{cloud.url}/***"]
+    ended = world.run("close", "-", "-o", "json", stdin="\n".join(lines))
+    assert ended.code == 3
+    assert [item["outcome"] for item in ended.outcomes] == ["failed", "failed", "failed", "closed"]
+    assert "canary" not in ended.out + ended.err
+    assert "--show-secrets" in ended.err
+    assert cloud.sessions == {}
+
+
+def test_what_went_wrong_with_a_url_is_no_close_in_the_history(world, cloud):
+    living(cloud)
+    cloud.misbehave["DELETE"] = 302
+    assert world.run("close", f"{cloud.url}/session/{ID}?token={TOKEN}", "-o", "json").code == 5
+    (event,) = world.ok("history", "-o", "json").json["data"]["events"]
+    assert (event["event"], event["outcome"]) == ("failed", "unknown")

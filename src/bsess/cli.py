@@ -260,7 +260,7 @@ def list_sessions(
     *,
     profile: Profiles = [],
     status: Annotated[
-        Optional[str], typer.Option("--status", help="Only of this status; `all` also shows ended ones.")
+        Optional[str], typer.Option("--status", help="Only of this status; `all`: also ended ones that left files.")
     ] = None,
     label: Labels = [],
     region: Region = None,

@@ -33,6 +33,8 @@ ATTEMPTS = 5
 BACKOFF_SECONDS = 0.5
 BACKOFF_MAX_SECONDS = 20.0
 BODY_MAX = 64 << 20
+# Nobody waits longer than this for a provider, whatever it asks for and without a deadline too.
+GATE_MAX_SECONDS = 900.0
 SHOWN_MAX = 200
 _CHUNK = 1 << 16
 _TRANSIENT = frozenset({408, 429, 500, 502, 503, 504})
@@ -124,11 +126,11 @@ class Client:
             if answer.status not in _TRANSIENT:
                 return answer
             pause = _retry_after(answer)
-            if pause is not None:
+            if pause:
                 _GATE.close_for(_host(url), pause)
             if attempt == ATTEMPTS or not repeatable:
                 return answer
-            if not (self._pause(attempt) if pause is None else pause < self._seconds_left()):
+            if not (pause < self._seconds_left() if pause else self._pause(attempt)):
                 return answer
         raise AssertionError  # pragma: no cover  the last attempt returns or raises
 
@@ -170,9 +172,13 @@ class Client:
 
     def check(self, url: str) -> None:
         """Refuse, before anything is sent, a URL of another kind and plain http beyond loopback. Raises ConfigError."""
-        parts = urlsplit(url)
-        if parts.scheme not in ("http", "https") or not parts.hostname:
-            raise ConfigError(f"{self.redact(url)[:80]} is no http or https URL", code="url")
+        try:
+            parts = network.split(url)
+            usable = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
+        except ConfigError:
+            usable = False
+        if not usable:
+            raise ConfigError(f"{mask_url(url)} is no http or https URL", code="url", hint="correct the profile's url")
         if parts.scheme == "http" and parts.hostname not in network.LOOPBACK and not self._access.insecure:
             raise ConfigError(
                 f"plain http to {parts.hostname} would show the token to everybody on the way",
@@ -201,7 +207,9 @@ class Client:
             said = _said(error, self._backend, left)
             self._tell(method, url, said, began)
             raise _ExchangeError(said, sent=self._backend.sent, passing=_is_passing(error)) from error
-        except httpx.InvalidURL as error:
+        except (httpx.InvalidURL, UnicodeError) as error:
+            if self._backend.sent:  # httpx reads where a redirect leads, although it does not go there
+                raise _ExchangeError("its answer leads to no URL", sent=True, passing=False) from error
             raise ConfigError(f"{mask_url(url)} is no URL", code="url") from error
         self._tell(method, url, str(response.status_code), began)
         return Answer(method, url, response.status_code, response.headers, data, _date(response.headers))
@@ -300,7 +308,7 @@ class _Gate:
                 pause = self._until.get(host, 0.0) - time.monotonic()
             if pause <= 0:
                 return
-            if pause > seconds_left:
+            if pause > min(seconds_left, GATE_MAX_SECONDS):
                 raise QuotaError(
                     f"{host} asks to wait {pause:.0f} s, and the deadline is before that",
                     code="rate",

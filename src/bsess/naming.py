@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from bsess.errors import LedgerError, UsageError
 from bsess.ledger import Row, RowState
-from bsess.output.text import redact
+from bsess.output.text import mask_url, redact
 
 if TYPE_CHECKING:
     from bsess.context import Context
@@ -31,13 +31,19 @@ def check(name: str, *, urls: bool = False) -> None:
         )
     most = URL_MAX if is_url(name) else ID_MAX
     if not name or len(name) > most or not name.isprintable() or any(char.isspace() for char in name):
-        shown = redact(name)
-        shown = shown if len(shown) <= _SHOWN_MAX else f"{shown[:_SHOWN_MAX]}…"
         raise UsageError(
-            f"{shown!r} cannot be a session's id",
+            f"{shown(name)!r} cannot be a session's id",
             code="id_invalid",
-            hint="`bsess list` shows the ids; they hold no spaces or control characters",
+            hint="`bsess list -o name` prints the ids alone; they hold no spaces or control characters",
         )
+
+
+def shown(name: str) -> str:
+    """Return what may be shown of a name that is no id."""
+    if "?" in name or is_url(name):
+        return mask_url(name)
+    text = redact(name)
+    return text if len(text) <= _SHOWN_MAX else f"{text[:_SHOWN_MAX]}…"
 
 
 def is_url(name: str) -> bool:

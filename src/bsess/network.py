@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     from urllib.parse import SplitResult
 
 LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
+HINT = "correct it, or the profile's url"
+# The code of the error that says that something is no URL.
+NO_URL = "url"
 SECURE = ("https", "wss")
 _PORTS = {"http": 80, "https": 443, "ws": 80, "wss": 443}
 # To the proxy variables and to an origin's comparison a WebSocket is what it begins as.
@@ -39,15 +42,23 @@ def port(url: str) -> int | None:
     return parts.port or _PORTS.get(parts.scheme)
 
 
+def base(url: str) -> str:
+    """Return a profile's url without what may follow its path. Raises ConfigError for what is no http or https URL."""
+    parts = split(url)
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise ConfigError("the profile's url is no http or https URL", code="url", hint='url = "https://…"')
+    return f"{parts.scheme}://{parts.netloc}{parts.path.rstrip('/')}"
+
+
 def split(url: str) -> SplitResult:
     """Return the parts of a URL, all of which can be read. Raises ConfigError for what is no URL."""
     try:
         parts = urlsplit(url)
         _ = parts.port  # it is read late, and may be no number
     except ValueError as error:
-        raise ConfigError("what stands for a URL is none", code="url") from error
+        raise ConfigError("what stands for a URL is none", code=NO_URL, hint=HINT) from error
     if not url.isprintable() or " " in url:
-        raise ConfigError("what stands for a URL is none", code="url")
+        raise ConfigError("what stands for a URL is none", code=NO_URL, hint=HINT)
     return parts
 
 

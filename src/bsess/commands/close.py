@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 
 from bsess import inventory, naming, network, verdict
 from bsess.closing import Manner, Target, close_all
-from bsess.errors import BsessError, ExitCode, FailedError, UsageError
+from bsess.errors import BsessError, ConfigError, ExitCode, FailedError, UsageError
 from bsess.ledger import Row, RowState
 from bsess.model import Decision, Outcome, OutcomeKind, Result, Session, Status
 from bsess.providers.base import UNSUPPORTED
@@ -60,13 +60,13 @@ def close(context: Context, options: CloseOptions) -> Result:
 
 def _close_named(context: Context, options: CloseOptions) -> Result:
     names = list(dict.fromkeys([*options.typed, *options.read]))
-    for name in names:
+    for name in options.typed:
         naming.check(name, urls=True)
     typed = set(options.typed)
     done: list[Outcome] = []
     targets: dict[str, Target] = {}
     for name in names:
-        found = _resolve(context, name, options, typed=name in typed)
+        found = _resolve(context, name, options, typed=True) if name in typed else _read(context, name, options)
         if isinstance(found, Outcome):
             context.emit(found)
             done.append(found)
@@ -156,13 +156,26 @@ def _spared(known: Known, why: str) -> Outcome:
     return Outcome(session.id, session.profile, session.provider, OutcomeKind.PROTECTED, reason=why)
 
 
+def _read(context: Context, name: str, options: CloseOptions) -> Target | Outcome:
+    """Resolve a line of a stream; one that cannot be fails alone, for the others are still to end."""
+    try:
+        naming.check(name, urls=True)
+        return _resolve(context, name, options, typed=False)
+    except UsageError as error:
+        if isinstance(error, ConfigError) and error.code != network.NO_URL:
+            raise
+        found = inventory.problem(error)
+        shown = naming.shown(name)
+        return Outcome(shown, "", "", OutcomeKind.FAILED, reason=found.message, exit_code=ExitCode.USAGE, problem=found)
+
+
 def _resolve(context: Context, name: str, options: CloseOptions, *, typed: bool) -> Target | Outcome:
     if naming.is_url(name):
         return _of_url(context, name, options, typed=typed)
     profile_name, session_id = naming.split(context, name)
     row = naming.find_row(context, session_id, profile_name)
     if row is not None:
-        return _of_row(context, row, options, typed=typed)
+        return _of_row(context, row, options, typed=typed, whole=session_id)
     profile = context.config.profile(profile_name or options.profile)
     return _of_id(context, session_id, profile, options, typed=typed)
 
@@ -193,7 +206,11 @@ def _same_place(url: str, other: str | None) -> bool:
     return network.origin(url) == network.origin(other) and urlsplit(url).path == urlsplit(other).path
 
 
-def _of_row(context: Context, row: Row, options: CloseOptions, *, typed: bool) -> Target | Outcome:
+def _of_row(
+    context: Context, row: Row, options: CloseOptions, *, typed: bool, whole: str | None = None
+) -> Target | Outcome:
+    """Resolve a row; `whole`, if given, is what must be the whole id of a foreign one."""
+
     def outcome(kind: OutcomeKind, reason: str) -> Outcome:
         return Outcome(row.shown_id, row.profile, row.provider, kind, reason=reason)
 
@@ -203,6 +220,12 @@ def _of_row(context: Context, row: Row, options: CloseOptions, *, typed: bool) -
     if profile is None:
         return _unresolved(row)
     mine = row.owner == context.config.owner.value
+    if not mine and whole is not None and whole not in (row.id, row.key):
+        raise UsageError(
+            f"{whole} is the start of {row.owner}'s session {row.shown_id}",
+            code="id_foreign",
+            hint="give its whole id if that is what is to end",
+        )
     if not typed:
         if not mine and not options.foreign:
             return outcome(OutcomeKind.SKIPPED, f"foreign: {row.owner}'s; --foreign ends it all the same")

@@ -17,7 +17,7 @@ from bsess import durations
 from bsess.closing import Manner, Target, close_one
 from bsess.commands.create import LEASE_SECONDS, Made, Maker, deliver
 from bsess.context import new_key, this_process
-from bsess.errors import BsessError, LedgerError
+from bsess.errors import BsessError, FailedError, LedgerError
 from bsess.model import OutcomeKind, Result
 
 if TYPE_CHECKING:
@@ -64,6 +64,9 @@ def run(context: Context, options: RunOptions) -> int:
     with contextlib.ExitStack() as stack:
         with maker.closing_when_stopped():
             made = maker.make()
+            if made.session.connect_url is None:
+                _end(context, made, stopped=False)
+                raise FailedError(f"{made.session.id}: it came without a connect URL", code="no_connect_url")
             deliver(context, Result("run", sessions=(made.session,)))
             # From here on a signal is data to pass on, and no longer the end of this process.
             wakeups = stack.enter_context(_signals())

@@ -58,7 +58,7 @@ def _check_limit(context: Context, options: SweepOptions, count: int) -> None:
     limit = context.config.max_close.value if options.max_close is None else options.max_close
     if limit is not None and count > limit:
         raise LimitError(
-            f"{count} sessions would end, and the limit is {limit}: nothing was ended",
+            f"{_sessions(count)} would end, and the limit is {limit}: nothing was ended",
             code="max_close",
             hint="--dry-run shows them; a higher --max-close lets them end",
         )
@@ -96,12 +96,16 @@ def _result(selection: Selection, outcomes: Sequence[Outcome], *, dry_run: bool 
     )
 
 
+def _sessions(count: int) -> str:
+    return "one session" if count == 1 else f"{count} sessions"
+
+
 def _sentence(decisions: Sequence[Decision], outcomes: Sequence[Outcome], *, dry_run: bool) -> str:
     ends = sum(decision.end for decision in decisions)
     # What was found to have ended is no decision any more, and was looked at all the same.
     gone = {outcome.id for outcome in outcomes} - {decision.id for decision in decisions}
     count = len(decisions) + len(gone)
-    looked = "looked at one session" if count == 1 else f"looked at {count} sessions"
+    looked = f"looked at {_sessions(count)}"
     if dry_run:
         return f"{looked}: would end {ends}, spare {len(decisions) - ends}"
     counts = ", ".join(f"{number} {kind}" for kind, number in execution.summary(outcomes).items() if number)

@@ -327,8 +327,9 @@ class BrowserlessProvider:
         own = (scheme, host, port) == network.origin(self._origin)
         in_cloud = scheme == "https" and is_vendors(host) and is_vendors(urlsplit(self._origin).hostname)
         if not own and not in_cloud:
+            place = f"{host}:{port}" if host else "nowhere"
             raise FailedError(
-                f"{what} leads to {host or 'nowhere'}{f':{port}' if port else ''}, not to {urlsplit(self._origin).netloc}",
+                f"{what} leads to {place}, not to {urlsplit(self._origin).netloc}",
                 code="stop_url",
                 hint="nothing is sent there; its ttl ends the session",
             )
@@ -359,8 +360,7 @@ def is_vendors(host: str | None) -> bool:
 def origin_of(url: str | None, region: str | None) -> str:
     """Return where a profile's Session API is. Raises UsageError for a region that there is not."""
     if url is not None:
-        parts = urlsplit(url)
-        return f"{parts.scheme}://{parts.netloc}{parts.path.rstrip('/')}"
+        return network.base(url)
     name = region or DEFAULT_REGION
     if name in REGIONS:
         return f"https://production-{name}.{CLOUD}"

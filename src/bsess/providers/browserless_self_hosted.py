@@ -73,8 +73,7 @@ class BrowserlessSelfHostedProvider:
                 hint=f'add url = "http://127.0.0.1:3000" to profiles.{settings.profile}',
             )
         self._settings = settings
-        parts = urlsplit(settings.url)
-        self.base_url = f"{parts.scheme}://{parts.netloc}{parts.path.rstrip('/')}"
+        self.base_url = network.base(settings.url)
         # Whatever the token, it is the same server with the same sessions.
         self.account = "server"
         self.secret, source = _optional_token(settings)
