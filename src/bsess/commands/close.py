@@ -60,7 +60,7 @@ def close(context: Context, options: CloseOptions) -> Result:
 
 def _close_named(context: Context, options: CloseOptions) -> Result:
     names = list(dict.fromkeys([*options.typed, *options.read]))
-    for name in options.typed:
+    for name in names:
         naming.check(name, urls=True)
     typed = set(options.typed)
     done: list[Outcome] = []
@@ -157,9 +157,8 @@ def _spared(known: Known, why: str) -> Outcome:
 
 
 def _read(context: Context, name: str, options: CloseOptions) -> Target | Outcome:
-    """Resolve a line of a stream; one that cannot be fails alone, for the others are still to end."""
+    """Resolve a line of a stream; one that may not be used fails alone, for the others are still to end."""
     try:
-        naming.check(name, urls=True)
         return _resolve(context, name, options, typed=False)
     except UsageError as error:
         if isinstance(error, ConfigError) and error.code != network.NO_URL:
