@@ -9,7 +9,7 @@ import time
 import pytest
 
 import strangers
-from fake_browserless import SESSION_SECRET, TOKEN
+from fake_browserless import SESSION_SECRET, TOKEN, FakeBrowserless
 from worlds import write_config
 
 
@@ -497,3 +497,18 @@ def test_a_region_is_checked_before_anything_is_sent(account, cloud, region, cod
     listed = account.run("close", "--all", "--yes", "-p", "work")
     assert listed.code == code
     assert cloud.requests == []
+
+
+def test_a_404_from_another_place_proves_nothing(account, cloud):
+    made = account.create()
+    other = FakeBrowserless()
+    try:
+        account.config.write_text(account.config.read_text().replace(cloud.url, other.url))
+        with sqlite3.connect(account.state / "ledger.sqlite3") as ledger:
+            ledger.execute("UPDATE session SET stop_url = replace(stop_url, ?, ?)", (cloud.url, other.url))
+        ledger.close()
+        assert outcome(account.run("close", made["id"], "-o", "json")) == ("unknown", 5)
+        assert other.methods() == ["DELETE"]
+    finally:
+        other.close()
+    assert [row["id"] for row in account.rows()] == [made["id"]]
