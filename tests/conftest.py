@@ -6,6 +6,7 @@ import importlib.metadata
 import os
 import pwd
 import shutil
+import signal
 import sys
 import tempfile
 from pathlib import Path
@@ -14,6 +15,10 @@ import pytest
 
 from fake_browserless import TOKEN, FakeBrowserless
 from worlds import ORDINARY_USER, ROOT, end_world, make_world, write_config
+
+# Whoever started the tests in the background may have had these ignored, and what is ignored is inherited.
+signal.signal(signal.SIGINT, signal.default_int_handler)
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
 @pytest.fixture(scope="session")

@@ -149,8 +149,13 @@ class RealBrowserless:
         return self._get("/pressure")["pressure"]
 
     def kill(self, session_id: str) -> None:
-        """End a session as somebody else would."""
-        self._get(f"/kill/{session_id}")
+        """End a session as somebody else would; it may have ended."""
+        try:
+            self._get(f"/kill/{session_id}")
+        except urllib.error.HTTPError as error:
+            error.close()
+            if error.code != HTTPStatus.NOT_FOUND:
+                raise
 
     def _get(self, path: str):
         for _ in range(20):

@@ -364,7 +364,7 @@ def test_usage_tells_units_and_running_browsers(account, cloud):
     (usage,) = account.ok("usage", "-o", "json").json["data"]["usage"]
     assert usage == {
         "profile": "work", "provider": "browserless", "mine": 1, "running": 2, "queued": None, "slots": None,
-        "plan": "Starter", "units_used": 100.0, "units_left": 900.0,
+        "plan": "Starter", "units_used": 100.0, "units_left": 900.0, "minutes_used": None, "proxy_bytes": None,
     }  # fmt: skip
 
 

@@ -87,30 +87,6 @@ RunId = Annotated[Optional[str], typer.Option("--run-id", metavar="RUN", help="O
 OlderThan = Annotated[
     Optional[str], typer.Option("--older-than", metavar="AGE", help="Older than this: 90s, 15m, 2h, 1d.")
 ]
-Headed = Annotated[bool, typer.Option("--headed", help="With a window (local; needs a display).")]
-Arguments = Annotated[
-    list[str],
-    typer.Option("--arg", metavar="SWITCH", help="A switch for the browser: --arg=--lang=de.", show_default=False),
-]
-Executable = Annotated[
-    Optional[str], typer.Option("--executable", metavar="PATH", help="The browser to start (local).")
-]
-Stealth = Annotated[bool, typer.Option("--stealth", help="Hide that it is automated (Browserless).")]
-KeepAlive = Annotated[
-    Optional[str],
-    typer.Option("--keep-alive", metavar="DURATION", help="How long the browser outlives its last client."),
-]
-Proxy = Annotated[
-    Optional[str], typer.Option("--proxy", metavar="PROXY", help="on, us, residential:us or datacenter:us.")
-]
-BrowserName = Annotated[Optional[str], typer.Option("--browser", metavar="NAME", help="chromium or chrome.")]
-SavedContext = Annotated[
-    Optional[str], typer.Option("--context", metavar="ID", help="The saved cookies and storage to start with.")
-]
-Set = Annotated[
-    list[str],
-    typer.Option("--set", metavar="KEY=JSON", help="Any field of the provider: --set a.b=1.", show_default=False),
-]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Only show what would be done.")]
 
 _COMMON = {
@@ -144,6 +120,41 @@ _COMMON = {
     "yes": Annotated[bool, typer.Option("-y", "--yes", help="Do not ask.")],
     "show_secrets": Annotated[bool, typer.Option("--show-secrets", help="Do not mask connect URLs.")],
 }
+
+
+def _flag(name: str, text: str) -> Any:  # noqa: ANN401  what Typer reads
+    return Annotated[bool, typer.Option(name, help=text)]
+
+
+def _text(name: str, metavar: str, text: str) -> Any:  # noqa: ANN401
+    return Annotated[Optional[str], typer.Option(name, metavar=metavar, help=text)]
+
+
+# What a provider may take for a session; each refuses what it has no use for.
+_SESSION = {
+    "headed": _flag("--headed", "With a window (local; needs a display)."),
+    "args": Annotated[
+        list[str],
+        typer.Option("--arg", metavar="SWITCH", help="A switch for the browser: --arg=--lang=de.", show_default=False),
+    ],
+    "executable": _text("--executable", "PATH", "The browser to start (local)."),
+    "stealth": _flag("--stealth", "Hide that it is automated."),
+    "keep_alive": _text("--keep-alive", "DURATION", "How long it outlives its last client; `on` at Browserbase."),
+    "proxy": _text("--proxy", "PROXY", "on, us, us:ny:nyc, residential:us, datacenter:us, or a URL."),
+    "browser": _text("--browser", "NAME", "chromium or chrome (Browserless)."),
+    "saved": _text("--context", "ID", "Saved cookies and storage; ID:persist keeps changes."),
+    "viewport": _text("--viewport", "WxH", "The window's size, 1280x720 (Browserbase)."),
+    "block_ads": _flag("--block-ads", "Block advertisements (Browserbase)."),
+    "no_record": _flag("--no-record", "Record no video (Browserbase)."),
+    "no_log": _flag("--no-log", "Keep no log (Browserbase)."),
+    "verified": _flag("--verified", "A verified browser (Browserbase)."),
+    "os": _text("--os", "NAME", "windows, mac, linux, mobile or tablet (Browserbase)."),
+    "extension": _text("--extension", "ID", "An uploaded extension (Browserbase)."),
+    "set": Annotated[
+        list[str],
+        typer.Option("--set", metavar="KEY=JSON", help="Any field of the provider: --set a.b=1.", show_default=False),
+    ],
+}
 _ALWAYS = ("output", "quiet", "verbose", "debug")
 _BOUNDED = (*_ALWAYS, "timeout", "deadline", "workers")
 
@@ -151,23 +162,29 @@ _BOUNDED = (*_ALWAYS, "timeout", "deadline", "workers")
 def _command(
     on: typer.Typer, name: str, common: tuple[str, ...] = _BOUNDED, **settings: object
 ) -> Callable[[Callable[..., int]], Callable[..., int]]:
-    """Register a command: its own parameters, then the common ones, which it gets as one Invocation."""
+    """Register a command: its own parameters, then the common ones, which it gets as one Invocation.
+
+    One with a parameter `options` gets there what its user asked of a session.
+    """
 
     def register(function: Callable[..., int]) -> Callable[..., int]:
         own = list(inspect.signature(function, eval_str=True).parameters.values())[1:]
+        makes_sessions = any(parameter.name == "options" for parameter in own)
+        own = [parameter for parameter in own if parameter.name != "options"]
+        injected = {**(_SESSION if makes_sessions else {}), **{key: _COMMON[key] for key in common}}
 
         @functools.wraps(function)
         def call(context: typer.Context, **values: Any) -> int:  # noqa: ANN401  Typer has converted them
             invocation: Invocation = context.find_root().obj
             invocation.flags = Flags(**{key: values.pop(key) for key in common})
+            if makes_sessions:
+                values["options"] = _session_options({key: values.pop(key) for key in _SESSION})
             return function(invocation, **values)
 
         keyword = inspect.Parameter.KEYWORD_ONLY
         shared = [
-            inspect.Parameter(
-                key, keyword, annotation=_COMMON[key], default=None if "Optional" in str(_COMMON[key]) else False
-            )
-            for key in common
+            inspect.Parameter(key, keyword, annotation=annotation, default=_default(annotation))
+            for key, annotation in injected.items()
         ]
         first = inspect.Parameter("context", inspect.Parameter.POSITIONAL_OR_KEYWORD, annotation=typer.Context)
         parameters = [first, *own, *shared]
@@ -178,6 +195,13 @@ def _command(
         return function
 
     return register
+
+
+def _default(annotation: object) -> object:
+    text = str(annotation)
+    if "Optional" in text:
+        return None
+    return [] if "list[" in text else False
 
 
 @app.callback()
@@ -205,15 +229,7 @@ def create(
             "--owner-pid", metavar="PID", help="The process that keeps it: once it is gone, a sweep ends the session."
         ),
     ] = None,
-    headed: Headed = False,
-    arg: Arguments = [],
-    executable: Executable = None,
-    stealth: Stealth = False,
-    keep_alive: KeepAlive = None,
-    proxy: Proxy = None,
-    browser: BrowserName = None,
-    saved: SavedContext = None,
-    set_: Set = [],
+    options: dict[str, object],
 ) -> int:
     """Make a session.
 
@@ -227,28 +243,18 @@ def create(
 
     if count > 1 and invocation.output_format() == "env":
         raise UsageError("-o env takes one session", hint="-o json or -o url takes many")
-    options = CreateOptions(
+    wanted = CreateOptions(
         profile=profile,
         region=region,
         ttl=_duration(ttl, "--ttl"),
         labels=config.labels(label),
         count=count,
         owner_pid=owner_pid,
-        options=_provider_options(
-            headed=headed,
-            args=arg,
-            executable=executable,
-            stealth=stealth,
-            keep_alive=_duration(keep_alive, "--keep-alive"),
-            proxy=proxy,
-            browser=browser,
-            context=saved,
-            set=_fields(set_),
-        ),
+        options=options,
     )
     return invocation.run(
         "create",
-        lambda context: create(context, options),
+        lambda context: create(context, wanted),
         secrets_asked_for=True,
         told=Told(deliver, undo),
     )
@@ -413,15 +419,7 @@ def run(
     region: Region = None,
     ttl: Ttl = None,
     label: Labels = [],
-    headed: Headed = False,
-    arg: Arguments = [],
-    executable: Executable = None,
-    stealth: Stealth = False,
-    keep_alive: KeepAlive = None,
-    proxy: Proxy = None,
-    browser: BrowserName = None,
-    saved: SavedContext = None,
-    set_: Set = [],
+    options: dict[str, object],
     grace: Annotated[
         str, typer.Option("--grace", metavar="DURATION", help="How long the command may take to obey a signal.")
     ] = "5s",
@@ -440,30 +438,20 @@ def run(
     from bsess.commands.run import CREATE_FAILED, RunOptions, run
 
     invocation.command = "run"
-    options = RunOptions(
+    wanted = RunOptions(
         create=CreateOptions(
             profile=profile,
             region=region,
             ttl=_duration(ttl, "--ttl"),
             labels=config.labels(label),
-            options=_provider_options(
-                headed=headed,
-                args=arg,
-                executable=executable,
-                stealth=stealth,
-                keep_alive=_duration(keep_alive, "--keep-alive"),
-                proxy=proxy,
-                browser=browser,
-                context=saved,
-                set=_fields(set_),
-            ),
+            options=options,
         ),
         command=command,
         grace=_duration(grace, "--grace") or 0.0,
     )
     context = invocation.context(config.load(invocation.environment), deadline=None)
     try:
-        return run(context, options)
+        return run(context, wanted)
     except UsageError:
         raise
     except BsessError as error:
@@ -699,8 +687,13 @@ def _run(invocation: Invocation, *, this: bool, named: str | None) -> str | None
     return current
 
 
-def _provider_options(**given: object) -> dict[str, object]:
+def _session_options(given: dict[str, Any]) -> dict[str, object]:
     """Return what was given: a provider refuses what it has no use for."""
+    keep_alive = given["keep_alive"]
+    if keep_alive is not None:
+        given["keep_alive"] = keep_alive == "on" or _duration(keep_alive, "--keep-alive")
+    given["set"] = _fields(given["set"])
+    given["context"] = given.pop("saved")
     return {key: value for key, value in given.items() if value not in (None, False, [], {})}
 
 

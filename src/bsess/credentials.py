@@ -17,13 +17,14 @@ COMMAND_SECONDS = 10.0
 TOKEN_MAX = 4096
 # The variables that the field uses, the vendor's own first.
 VARIABLES: dict[str, tuple[str, ...]] = {
+    "browserbase": ("BROWSERBASE_API_KEY",),
     "browserless": ("BROWSERLESS_TOKEN", "BROWSERLESS_API_KEY", "BROWSERLESS_API_TOKEN"),
     "browserless-self-hosted": ("BROWSERLESS_TOKEN",),
 }
 # Those that a token alone leads to: a profile of their name is there as soon as it is in the environment.
-CLOUDS = ("browserless",)
+CLOUDS = ("browserless", "browserbase")
 # Where the field's other tools name the vendor's address.
-URLS = {"browserless": "BROWSERLESS_API_URL"}
+URLS = {"browserless": "BROWSERLESS_API_URL", "browserbase": "BROWSERBASE_BASE_URL"}
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,20 +14,34 @@ from bsess.model import Event, Liveness, Problem, Session, Status
 from bsess.providers.base import Capability
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from bsess.config import Profile
-    from bsess.providers.base import Listing, Provider, RemoteSession, SeesRunning
+    from bsess.providers.base import (
+        Finds,
+        Listing,
+        Provider,
+        RemembersPast,
+        RemoteSession,
+        SeesRunning,
+    )
+
+# A look-up by tag may lag behind a create by this much.
+MISSED_SECONDS = 60.0
 
 
 @dataclass(frozen=True, slots=True)
 class Known:
-    """One session and where the knowledge of it comes from: its row, its provider's listing, or both."""
+    """One session and where the knowledge of it comes from: its row, its provider's listing, or both.
+
+    `extra`: a create of mine made it beside the one session that it was to make.
+    """
 
     session: Session
     profile: Profile
     row: Row | None = None
     remote: RemoteSession | None = None
+    extra: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +99,7 @@ def look(context: Context, names: Sequence[str] = (), *, running: bool = False) 
             known.extend(_known_by_row(context, row, group) for row in own)
             continue
         looked_at += 1
-        joined, gone = _join(context, group, listing, own, began)
+        joined, gone = _join(context, group, provider, listing, own, began)
         known.extend(joined)
         ended.extend(gone)
         if running and Capability.RUNNING in provider.capabilities:
@@ -98,6 +112,28 @@ def look(context: Context, names: Sequence[str] = (), *, running: bool = False) 
         unloaded = {profile.name for profile in profiles} - loaded
         failures.extend(_unreachable(row for row in rows if row.profile not in unloaded))
     return Inventory(tuple(known), tuple(ended), tuple(failures), looked_at)
+
+
+def with_past(
+    context: Context, found: Inventory, names: Sequence[str], *, status: str | None, labels: Mapping[str, str]
+) -> Inventory:
+    """Return an inventory with the ended sessions that providers remember, of that status or of any."""
+    profiles = [context.config.profile(name) for name in names] or list(context.config.profiles.values())
+    failures: list[tuple[Problem, int]] = []
+    known = {(item.session.profile, item.session.id): item for item in found.known}
+    for group in accounts(context, profiles, failures):
+        provider = context.provider(group[0])
+        if Capability.PAST not in provider.capabilities:
+            continue
+        try:
+            for remote in cast("RemembersPast", provider).past(status, labels):
+                item = known_session(context, group[0], row=None, remote=remote)
+                known.setdefault((item.session.profile, item.session.id), item)
+        except BsessError as error:
+            failures.append((problem(error, profile=group[0].name), error.exit_code))
+    seen = {item.message for item, _ in found.failures}
+    more = tuple(item for item in failures if item[0].message not in seen)
+    return replace(found, known=tuple(known.values()), failures=(*found.failures, *more))
 
 
 def _running(context: Context, profile: Profile, provider: Provider) -> Iterator[Known]:
@@ -191,7 +227,7 @@ def accounts(context: Context, profiles: Sequence[Profile], problems: list[tuple
 
 
 def _join(
-    context: Context, group: list[Profile], listing: Listing, rows: Sequence[Row], began: float
+    context: Context, group: list[Profile], provider: Provider, listing: Listing, rows: Sequence[Row], began: float
 ) -> tuple[list[Known], list[Ended]]:
     by_id = {row.id: row for row in rows if row.id is not None}
     by_key = {row.key: row for row in rows}
@@ -203,18 +239,59 @@ def _join(
             row = by_key.get(remote.owner.key) or context.ledger().get(remote.owner.key)
             if row is not None and row.state is RowState.CLOSED:
                 row = None
-        if row is not None:
+        # One create made one session: whatever else carries its tag is too much.
+        extra = row is not None and (row.key in seen or (row.id is not None and row.id != remote.id))
+        if row is not None and not extra:
             seen.add(row.key)
-        known.append(known_session(context, _profile_of(group, row), row=row, remote=remote))
+        found = known_session(context, _profile_of(group, row), row=None if extra else row, remote=remote)
+        known.append(replace(found, extra=extra))
     ended = []
     for row in rows:
         if row.key in seen:
             continue
         if _proves_end(row, listing, began):
             ended.append(Ended(row, _end_reason(row, context.now())))
+            continue
+        found_again = _look_for(context, _profile_of(group, row), provider, row)
+        if isinstance(found_again, Ended):
+            ended.append(found_again)
         else:
-            known.append(_known_by_row(context, row, group, recorded=listing.ttl_is_proof))
+            known.extend(found_again or [_known_by_row(context, row, group, recorded=listing.ttl_is_proof)])
     return known, ended
+
+
+def _look_for(context: Context, profile: Profile, provider: Provider, row: Row) -> Ended | list[Known]:
+    """Look for one session that a listing does not have, where its provider can find one; [] where nothing is known."""
+    if Capability.FIND not in provider.capabilities:
+        return []
+    try:
+        if row.id is not None:
+            remote = provider.get(row.id)
+            matches = [] if remote is None else [remote]
+        elif create_is_over(row, context.now()):
+            matches = list(cast("Finds", provider).find(row.key))
+        else:
+            return []
+    except BsessError:
+        return []  # it may live: shown by its row
+    living = [remote for remote in matches if remote.live]
+    if living:
+        first, *more = living
+        extra = [replace(known_session(context, profile, row=None, remote=remote), extra=True) for remote in more]
+        return [known_session(context, profile, row=row, remote=first), *extra]
+    if row.id is None and not matches:
+        return _missed(context, row)
+    return Ended(row, f"it is {matches[0].status}" if matches else _end_reason(row, context.now()))
+
+
+def _missed(context: Context, row: Row) -> Ended | list[Known]:
+    """Count a look for a lost create that found nothing: two of them, a minute apart, prove that it was never made."""
+    now = context.now()
+    if row.missed_at is not None and row.missed_at + MISSED_SECONDS <= now:
+        return Ended(row, "never made")
+    if row.missed_at is None:
+        context.ledger().change(replace(row, missed_at=now))
+    return []
 
 
 def _proves_end(row: Row, listing: Listing, began: float) -> bool:

@@ -160,6 +160,8 @@ class Usage:
     plan: str | None = None
     units_used: float | None = None
     units_left: float | None = None
+    minutes_used: int | None = None
+    proxy_bytes: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

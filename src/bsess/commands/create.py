@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from dataclasses import dataclass, field, replace
 from datetime import datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from bsess import config as settings
 from bsess import durations, inventory
@@ -14,13 +14,13 @@ from bsess.context import Context, identify, new_key, seal, this_process
 from bsess.errors import BsessError, ExitCode, UnreachableError, UsageError
 from bsess.ledger import Row, RowState
 from bsess.model import LABEL_KEEP_UNTIL, Owner, Process, Result, Session
-from bsess.providers.base import SLOTS, CloseTarget, CreateRequest
+from bsess.providers.base import SLOTS, Capability, CloseTarget, CreateRequest
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from bsess.config import Profile
-    from bsess.providers.base import Provider, RemoteSession
+    from bsess.providers.base import Finds, Provider, RemoteSession
 
 LEASE_SECONDS = 120.0
 COUNT_MAX = 1000
@@ -137,11 +137,26 @@ class Maker:
                 raise BsessError("stopped before it was asked for", code="stopped")  # noqa: TRY301  recorded below
             remote = provider.create(request)
         except BsessError as error:
-            self._record_failure(row, error)
-            if error.code == SLOTS:
-                error.hint = self._who_holds_them(provider) or error.hint
-            raise
+            found = self._found_again(provider, row, error)
+            if found is None:
+                self._record_failure(row, error)
+                if error.code == SLOTS:
+                    error.hint = self._who_holds_them(provider) or error.hint
+                raise
+            remote = found
         return self._opened(row, remote)
+
+    def _found_again(self, provider: Provider, row: Row, error: BsessError) -> RemoteSession | None:
+        """Look for the session of a create whose answer was lost: it was made, or it was not; never make another."""
+        lost = isinstance(error, UnreachableError) and error.sent
+        if not lost or Capability.FIND not in provider.capabilities:
+            return None
+        try:
+            living = [remote for remote in cast("Finds", provider).find(row.key) if remote.live]
+            # A listing has no connect URL.
+            return provider.get(living[0].id) if living else None
+        except BsessError:
+            return None
 
     def end_all(self) -> None:
         """End all that was made or is being made, forced and without waiting for proof; make nothing more."""

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 ALL = "all"
 # bsess's own, then those of providers.
+PAST = (ALL, "error", "timed_out", "completed")
 STATUSES = (ALL, *Status, "pending", "error", "timed_out", "completed")
 
 
@@ -45,6 +46,14 @@ def list_sessions(context: Context, options: ListOptions) -> Result:
         raise UsageError("--mine, --foreign and --orphans exclude each other")
     _check_status(options.status)
     found = inventory.look(context, options.profiles, running=not options.mine and not options.orphans)
+    if options.status in PAST:
+        found = inventory.with_past(
+            context,
+            found,
+            options.profiles,
+            status=None if options.status == ALL else options.status,
+            labels=options.labels,
+        )
     shown = [known for known in found.known if _matches(context, known, options)]
     shown.sort(key=lambda known: known.session.created_at or 0.0)
     for known in shown:

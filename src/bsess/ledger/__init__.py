@@ -32,7 +32,8 @@ class Row:
     `key` is the ledger's own id, `id` the provider's (None until it answered). `base_url` and `account` say where
     that id means something. `creator` is the process that sent the create, `settled_by` when that create is surely
     over. `owner_process` and `lease_until` say who keeps it. `claim` is the process that is ending it, since
-    `claimed_at`. `failure` is why the last close failed, or None. A token inside a URL is a placeholder here.
+    `claimed_at`. `failure` is why the last close failed, or None. `missed_at`: when the session of a create that was
+    never answered was first looked for by its tag, in vain. A token inside a URL is a placeholder here.
     """
 
     key: str
@@ -57,6 +58,7 @@ class Row:
     claim: Process | None = None
     claimed_at: float | None = None
     failure: str | None = None
+    missed_at: float | None = None
     connect_url: str | None = field(default=None, repr=False)
     stop_url: str | None = field(default=None, repr=False)
     query_url: str | None = field(default=None, repr=False)

@@ -79,6 +79,7 @@ MIGRATIONS = (
         claim TEXT,
         claimed_at REAL,
         failure TEXT,
+        missed_at REAL,
         connect_url TEXT,
         stop_url TEXT,
         query_url TEXT
@@ -126,6 +127,7 @@ _COLUMNS = [
     "claim",
     "claimed_at",
     "failure",
+    "missed_at",
     "connect_url",
     "stop_url",
     "query_url",

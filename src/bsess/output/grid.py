@@ -100,6 +100,9 @@ def _events(items: Sequence[Event]) -> Grid:
     return Grid(("TIME", "EVENT", "ID", "PROFILE", "REASON"), rows)
 
 
+_USAGE = ("PROFILE", "RUNNING", "MINE", "QUEUED", "PLAN")
+
+
 def _usage(items: Sequence[AccountUsage]) -> Grid:
     rows = tuple(
         (
@@ -110,10 +113,12 @@ def _usage(items: Sequence[AccountUsage]) -> Grid:
             clean(item.usage.plan or ""),
             _cell(item.usage.units_used),
             _cell(item.usage.units_left),
+            _cell(item.usage.minutes_used),
+            _cell(item.usage.proxy_bytes),
         )
         for item in items
     )
-    return _without_empty(Grid(("PROFILE", "RUNNING", "MINE", "QUEUED", "PLAN", "UNITS USED", "UNITS LEFT"), rows))
+    return _without_empty(Grid((*_USAGE, "UNITS USED", "UNITS LEFT", "MINUTES", "PROXY BYTES"), rows))
 
 
 def _of(used: int | None, most: int | None) -> str:

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 ENTRY_POINT_GROUP = "bsess.providers"
 
 BUILT_IN = {
+    "browserbase": "bsess.providers.browserbase:BrowserbaseProvider",
     "browserless": "bsess.providers.browserless:BrowserlessProvider",
     "browserless-self-hosted": "bsess.providers.browserless_self_hosted:BrowserlessSelfHostedProvider",
     "local": "bsess.providers.local:LocalProvider",

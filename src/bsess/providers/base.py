@@ -11,10 +11,10 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING, ClassVar, Protocol
 
-from bsess.errors import AuthError, UsageError
+from bsess.errors import AuthError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Mapping
+    from collections.abc import Callable, Mapping
     from pathlib import Path
 
     from bsess.credentials import Token
@@ -35,6 +35,9 @@ class Capability(StrEnum):
     QUERY = "query"
     USAGE = "usage"
     RUNNING = "running"
+    FIND = "find"
+    PAST = "past"
+    DETAILS = "details"
 
 
 def _no_token() -> Token:
@@ -86,18 +89,6 @@ class CreateRequest:
     labels: Mapping[str, str] = field(default_factory=dict)
     region: str | None = None
     options: Mapping[str, object] = field(default_factory=dict)
-
-
-def chosen(settings: ProviderSettings, request: CreateRequest, known: Collection[str]) -> dict[str, object]:
-    """Return the profile's options with the request's over them, lists joined. Raises UsageError for an unknown one."""
-    unknown = sorted(set(request.options) - set(known))
-    if unknown:
-        raise UsageError(f"{settings.profile}: sessions of this provider have no option {unknown[0]!r}")
-    options = {key: value for key, value in settings.options.items() if key in known}
-    for key, value in request.options.items():
-        before = options.get(key)
-        options[key] = [*before, *value] if isinstance(before, list) and isinstance(value, list) else value
-    return options
 
 
 @dataclass(frozen=True, slots=True)
@@ -213,6 +204,36 @@ class Provider(Protocol):
 
     def disconnect(self) -> None:
         """Let go of its connections; a provider may be used again after it."""
+
+
+class Finds(Protocol):
+    """What a provider of capability FIND does besides: a session is found by the tag of its ledger id."""
+
+    def find(self, key: str) -> tuple[RemoteSession, ...]:
+        """Return all sessions that carry it, ended ones too. Raises BsessError."""
+
+
+class RemembersPast(Protocol):
+    """What a provider of capability PAST does besides."""
+
+    def past(self, status: str | None, labels: Mapping[str, str]) -> tuple[RemoteSession, ...]:
+        """Return the sessions of a status (all without one), ended ones too. Labels may narrow it there."""
+
+
+class TellsDetails(Protocol):
+    """What a provider of capability DETAILS does besides, of one session. All of it raises BsessError."""
+
+    def details(self, session_id: str) -> Mapping[str, object] | None:
+        """Return the provider's own document of it, or None where it knows none."""
+
+    def live(self, session_id: str) -> Mapping[str, object]:
+        """Return the URLs of its live view."""
+
+    def logs(self, session_id: str) -> list[object]:
+        """Return its log."""
+
+    def recording(self, session_id: str) -> list[object]:
+        """Return its recording as events."""
 
 
 class Queries(Protocol):

@@ -39,8 +39,8 @@ from bsess.providers.base import (
     Listing,
     ProviderSettings,
     RemoteSession,
-    chosen,
 )
+from bsess.providers.options import chosen, merged, proxy
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -54,7 +54,6 @@ TTL_MAX_SECONDS = 90 * 86_400.0
 
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,199}", re.ASCII)
 _OPTIONS = {"stealth", "keep_alive", "proxy", "browser", "args", "headed", "context", "set"}
-_PROXY = re.compile(r"(?:(residential|datacenter):)?([a-z]{2})(?::([A-Za-z_-]+))?(?::([A-Za-z _-]+))?", re.IGNORECASE)
 _BROWSERS = ("chromium", "chrome")
 GRAPHQL = f"https://api.{CLOUD}/graphql"
 _PAGE = 50
@@ -376,11 +375,12 @@ def origin_of(url: str | None, region: str | None) -> str:
 def _body(settings: ProviderSettings, request: CreateRequest) -> dict[str, object]:
     options = chosen(settings, request, _OPTIONS)
     keep_alive = options.get("keep_alive")
+    if keep_alive is True:
+        raise UsageError("Browserless takes a duration for --keep-alive", hint="--keep-alive 2m")
     if isinstance(keep_alive, (int, float)) and keep_alive > request.ttl:
         raise UsageError("--keep-alive is longer than the ttl", hint="give it a longer --ttl")
     if options.get("browser") not in (None, *_BROWSERS):
         raise UsageError(f"--browser {options['browser']!r} is none of {', '.join(_BROWSERS)}")
-    extra = options.get("set")
     fields = {
         "ttl": round(request.ttl * 1000),
         "stealth": True if options.get("stealth") else None,
@@ -392,27 +392,15 @@ def _body(settings: ProviderSettings, request: CreateRequest) -> dict[str, objec
         "proxy": _proxy(str(options["proxy"])) if options.get("proxy") else None,
     }
     body = {key: value for key, value in fields.items() if value is not None}
-    return _merged(body, extra) if isinstance(extra, dict) else body
-
-
-def _merged(body: dict[str, object], extra: dict[str, object]) -> dict[str, object]:
-    merged = dict(body)
-    for key, value in extra.items():
-        inner = merged.get(key)
-        merged[key] = _merged(inner, value) if isinstance(inner, dict) and isinstance(value, dict) else value
-    return merged
+    return merged(body, options.get("set"))
 
 
 def _proxy(text: str) -> dict[str, object]:
-    if text == "on":
-        return {"type": "residential"}
-    match = _PROXY.fullmatch(text)
-    if match is None:
-        raise UsageError(
-            f"--proxy {text[:60]!r} is not understood", hint="on, us, residential:us or datacenter:us:::city"
-        )
-    kind, country, _, city = match.groups()
-    return {"type": kind or "residential", "country": country.lower(), **({"city": city} if city else {})}
+    wanted = proxy(text)
+    if wanted.url is not None:
+        raise UsageError("Browserless takes no proxy of one's own", hint="--proxy us, residential:us or datacenter:us")
+    found = {"type": wanted.kind or "residential", "country": wanted.country, "city": wanted.city}
+    return {key: value for key, value in found.items() if value is not None}
 
 
 def _graphql_url(settings: ProviderSettings) -> str | None:

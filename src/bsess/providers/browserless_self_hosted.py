@@ -33,8 +33,8 @@ from bsess.providers.base import (
     Listing,
     ProviderSettings,
     RemoteSession,
-    chosen,
 )
+from bsess.providers.options import chosen
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -30,8 +30,8 @@ from bsess.providers.base import (
     Listing,
     ProviderSettings,
     RemoteSession,
-    chosen,
 )
+from bsess.providers.options import chosen
 
 if TYPE_CHECKING:
     import builtins

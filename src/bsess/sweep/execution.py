@@ -64,7 +64,7 @@ def facts(context: Context, known: Known) -> Facts:
     """Return what the policy needs to know of a session now."""
     row = known.row
     if row is None:
-        return Facts(known.session)
+        return Facts(known.session, lost_create=known.extra)
     now = context.now()
     failure = row.failure
     if row.state is RowState.CLOSING and not claimed_by_other(row, now):

@@ -1,0 +1,427 @@
+"""Browserbase: sessions that carry our tag in their metadata, are listed, and end by asking for their release.
+
+Facts are those of the vendor's OpenAPI document, of its Python SDK 1.22.0 and of docs.browserbase.com. A release is a
+request: its answer may still say RUNNING, and there is no other way to end a session. Statuses have grown before, so
+one that is not known counts as a life.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import re
+from datetime import datetime
+from typing import TYPE_CHECKING, Any, ClassVar
+from urllib.parse import quote, urlencode
+
+from bsess import network
+from bsess.errors import (
+    AuthError,
+    BsessError,
+    FailedError,
+    NotFoundError,
+    QuotaError,
+    UnreachableError,
+    UsageError,
+)
+from bsess.http import Access, Answer, Client
+from bsess.model import Owner, Usage
+from bsess.providers.base import (
+    SLOTS,
+    Capability,
+    CloseAnswer,
+    CloseState,
+    CloseTarget,
+    CreateRequest,
+    Listing,
+    ProviderSettings,
+    RemoteSession,
+)
+from bsess.providers.options import chosen, merged, proxy
+
+if TYPE_CHECKING:
+    import builtins
+    from collections.abc import Mapping
+
+BASE = "https://api.browserbase.com"
+REGIONS = ("us-west-2", "us-east-1", "eu-central-1", "ap-southeast-1")
+TERMINAL = frozenset({"ERROR", "TIMED_OUT", "COMPLETED"})
+METADATA_MAX = 512
+PROXY_PASSWORD = "BSESS_PROXY_PASSWORD"  # noqa: S105  the name of a variable
+# Our tag, as keys of the metadata beside the labels: `q` finds a session by one of them.
+TAG_OWNER, TAG_RUN, TAG_KEY = "bsess_owner", "bsess_run", "bsess_key"
+_TAG = "bsess_"
+
+_ID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}", re.ASCII)
+_SYSTEMS = ("windows", "mac", "linux", "mobile", "tablet")
+_OPTIONS = {
+    *("stealth", "keep_alive", "proxy", "context", "viewport", "block_ads", "no_record", "no_log", "verified"),
+    *("os", "extension", "set"),
+}
+_VIEWPORT = re.compile(r"([1-9]\d{1,4})x([1-9]\d{1,4})", re.ASCII)
+_OK, _NOT_FOUND, _PAYMENT, _FORBIDDEN, _BUSY = 200, 404, 402, 403, 429
+_SLOTS_TAKEN = "concurrent sessions limit"
+# No quoting is documented for `q`: a value with one of these could not be found again.
+_UNQUOTABLE = frozenset("'\"\\")
+
+
+class BrowserbaseProvider:
+    """One project: a key belongs to just one."""
+
+    name: ClassVar[str] = "browserbase"
+    capabilities: ClassVar[frozenset[Capability]] = frozenset(
+        {Capability.REGIONS, Capability.TAG, Capability.USAGE, Capability.FIND, Capability.PAST, Capability.DETAILS}
+    )
+    ttl_bounds: ClassVar[tuple[float, float]] = (60.0, 21_600.0)
+
+    def __init__(self, settings: ProviderSettings) -> None:
+        self._settings = settings
+        self.base_url = network.base(settings.url or BASE)
+        found = settings.token()
+        self.secret: str | None = found.value
+        self.account = hashlib.blake2b(found.value.encode(), key=b"bsess account", digest_size=12).hexdigest()
+        self._client = Client(
+            Access(
+                origin=self.base_url,
+                headers={"x-bb-api-key": found.value},
+                secrets=(found.value, quote(found.value, safe="")),
+                insecure=settings.insecure,
+                token_source=found.source,
+            ),
+            environment=settings.environment,
+            timeout=settings.timeout,
+            seconds_left=settings.seconds_left,
+            log=settings.log,
+        )
+
+    def validate(self, request: CreateRequest) -> None:
+        """Refuse what the API has no field for, and a tag that could not be found again."""
+        self._body(request)
+
+    def planned_id(self, request: CreateRequest) -> None:
+        """Return None: the vendor chooses; the tag finds it."""
+
+    def create(self, request: CreateRequest) -> RemoteSession:
+        """POST /v1/sessions, once; the vendor's own SDK repeats it, and so can make a second one."""
+        answer = self._client.send("POST", f"{self.base_url}/v1/sessions", body=self._body(request), repeatable=False)
+        if not answer.ok:
+            raise self._refusal(answer)
+        document = self._client.json(answer, what="create")
+        made = self._session(document)
+        if made is None:
+            raise UnreachableError("create: the answer is no session", code="malformed", http_status=answer.status)
+        return made
+
+    def list(self) -> Listing:
+        """Return the sessions that run or wait. One of a status that has no name yet is in neither list."""
+        found = [item for status in ("RUNNING", "PENDING") for item in self._sessions({"status": status})]
+        unique = {item.id: item for item in found}
+        return Listing(sessions=tuple(unique.values()), complete=False)
+
+    def past(self, status: str | None, labels: Mapping[str, str]) -> tuple[RemoteSession, ...]:
+        """Return the sessions of a status, or of all, ended ones too; of several labels one is asked for there."""
+        query = {} if status is None else {"status": status.upper()}
+        label = next(((key, value) for key, value in labels.items() if not _UNQUOTABLE & set(key + value)), None)
+        if label is not None:
+            query["q"] = _where(*label)
+        return tuple(self._sessions(query))
+
+    def find(self, key: str) -> tuple[RemoteSession, ...]:
+        """Return the sessions that carry the tag of that ledger id."""
+        return tuple(self._sessions({"q": _where(TAG_KEY, key)}))
+
+    def get(self, session_id: str) -> RemoteSession | None:
+        """Return one session; a 404 is conclusive."""
+        if not self.is_id(session_id):
+            return None
+        answer = self._client.send("GET", self._url(session_id))
+        if answer.status == _NOT_FOUND:
+            return None
+        if not answer.ok:
+            raise self._client.failure(answer, what="get", session=session_id)
+        found = self._session(self._client.json(answer, what="get"))
+        if found is None:
+            raise UnreachableError(f"{session_id}: the answer is no session", code="malformed")
+        return found
+
+    def close(self, target: CloseTarget) -> CloseAnswer:
+        """Ask for its release; whatever that answered, a terminal status settles it."""
+        if not self.is_id(target.id):
+            return CloseAnswer(CloseState.ABSENT)
+        try:
+            answer = self._client.send("POST", self._url(target.id), body={"status": "REQUEST_RELEASE"})
+        except UnreachableError as error:
+            return self._settled(target.id, error)
+        if answer.ok:
+            found = self._readable(answer)
+            if found is None:
+                return CloseAnswer(CloseState.ACCEPTED, http_status=answer.status)
+            state = CloseState.ACCEPTED if found.live else CloseState.ENDED
+            return CloseAnswer(state, http_status=answer.status, provider_status=found.status.upper())
+        refusal = self._client.failure(answer, what="close", session=target.id)
+        if isinstance(refusal, AuthError):
+            raise refusal
+        return self._settled(target.id, refusal)
+
+    def is_id(self, text: str) -> bool:
+        """Tell whether `text` is a UUID."""
+        return _ID.fullmatch(text) is not None
+
+    def tag(self, owner: Owner, labels: Mapping[str, str]) -> Mapping[str, str]:
+        """Return the userMetadata that makes a session that owner's."""
+        return _metadata(owner, labels)
+
+    def usage(self) -> Usage:
+        """Return the project's slots, and its minutes and bytes of this billing period."""
+        projects = self._read("/v1/projects", what="usage")
+        project = projects[0] if isinstance(projects, list) and projects and isinstance(projects[0], dict) else {}
+        used: Any = {}
+        if isinstance(project.get("id"), str):
+            used = self._read(f"/v1/projects/{quote(project['id'], safe='')}/usage", what="usage")
+        used = used if isinstance(used, dict) else {}
+        return Usage(
+            running=sum(1 for _ in self._sessions({"status": "RUNNING"})),
+            slots=_whole(project.get("concurrency")),
+            minutes_used=_whole(used.get("browserMinutes")),
+            proxy_bytes=_whole(used.get("proxyBytes")),
+        )
+
+    def details(self, session_id: str) -> Mapping[str, object] | None:
+        """Return all that the vendor tells of one session, secrets included; None where it knows none."""
+        answer = self._client.send("GET", self._url(session_id)) if self.is_id(session_id) else None
+        if answer is None or answer.status == _NOT_FOUND:
+            return None
+        if not answer.ok:
+            raise self._client.failure(answer, what="show", session=session_id)
+        document = self._client.json(answer, what="show")
+        return document if isinstance(document, dict) else {}
+
+    def live(self, session_id: str) -> Mapping[str, object]:
+        """Return the live view's URLs: whoever has one sees and drives the session."""
+        found = self._read(f"/v1/sessions/{quote(session_id, safe='')}/debug", what="live", session=session_id)
+        return found if isinstance(found, dict) else {}
+
+    def logs(self, session_id: str) -> builtins.list[object]:
+        """Return the session's DevTools log."""
+        found = self._read(f"/v1/sessions/{quote(session_id, safe='')}/logs", what="logs", session=session_id)
+        return found if isinstance(found, list) else []
+
+    def recording(self, session_id: str) -> builtins.list[object]:
+        """Return the session's recording as rrweb events (deprecated by the vendor)."""
+        found = self._read(f"/v1/sessions/{quote(session_id, safe='')}/recording", what="recording", session=session_id)
+        return found if isinstance(found, list) else []
+
+    def disconnect(self) -> None:
+        """Let go of the HTTP connections."""
+        self._client.close()
+
+    def _body(self, request: CreateRequest) -> dict[str, object]:
+        options = chosen(self._settings, request, _OPTIONS)
+        region = request.region or self._settings.region
+        if region is not None and region not in REGIONS:
+            raise UsageError(
+                f"there is no Browserbase region {region[:40]!r}", code="region", hint=f"one of {', '.join(REGIONS)}"
+            )
+        keep_alive = options.get("keep_alive")
+        if keep_alive not in (None, True):
+            raise UsageError("Browserbase takes no duration for --keep-alive", hint="--keep-alive on, and a --ttl")
+        project = self._settings.environment.get("BROWSERBASE_PROJECT_ID") or None
+        fields = {
+            "projectId": project,
+            "timeout": math.ceil(request.ttl),
+            "keepAlive": keep_alive,
+            "region": region,
+            "proxies": _proxies(options.get("proxy"), self._settings.environment),
+            "extensionId": options.get("extension"),
+            "browserSettings": _browser_settings(options) or None,
+            "userMetadata": _metadata(request.owner, request.labels),
+        }
+        return merged({key: value for key, value in fields.items() if value is not None}, options.get("set"))
+
+    def _url(self, session_id: str) -> str:
+        return f"{self.base_url}/v1/sessions/{quote(session_id, safe='')}"
+
+    def _read(self, path: str, *, what: str, session: str | None = None) -> Any:  # noqa: ANN401
+        answer = self._client.send("GET", f"{self.base_url}{path}")
+        if not answer.ok:
+            raise self._client.failure(answer, what=what, session=session)
+        return self._client.json(answer, what=what)
+
+    def _sessions(self, query: Mapping[str, str]) -> builtins.list[RemoteSession]:
+        documents = self._read(f"/v1/sessions{f'?{urlencode(query, quote_via=quote)}' if query else ''}", what="list")
+        if not isinstance(documents, list):
+            raise UnreachableError("list: the answer is no list of sessions", code="malformed")
+        return [found for found in map(self._session, documents) if found is not None]
+
+    def _session(self, document: object) -> RemoteSession | None:
+        if not isinstance(document, dict) or not isinstance(document.get("id"), str) or not document["id"]:
+            return None
+        status = str(document.get("status") or "unknown")
+        owner, labels = _read_metadata(document.get("userMetadata"))
+        return RemoteSession(
+            id=document["id"],
+            status=status.lower(),
+            live=status not in TERMINAL,
+            created_at=_moment(document.get("createdAt")),
+            expires_at=_moment(document.get("expiresAt")),
+            region=_text(document.get("region")),
+            owner=owner,
+            labels=labels,
+            connect_url=_text(document.get("connectUrl")),
+        )
+
+    def _readable(self, answer: Answer) -> RemoteSession | None:
+        try:
+            return self._session(self._client.json(answer, what="close"))
+        except UnreachableError:
+            return None
+
+    def _settled(self, session_id: str, error: BsessError) -> CloseAnswer:
+        """Tell what a GET says after a release whose answer settles nothing. Raises `error` where that does not."""
+        try:
+            found = self.get(session_id)
+        except BsessError:
+            raise error from None
+        if found is None:
+            return CloseAnswer(CloseState.ABSENT, http_status=error.http_status or _NOT_FOUND)
+        if not found.live:
+            return CloseAnswer(CloseState.GONE, http_status=error.http_status, provider_status=found.status.upper())
+        raise error
+
+    def _refusal(self, answer: Answer) -> BsessError:
+        error = self._client.failure(answer, what="create")
+        if isinstance(error, QuotaError) and answer.status == _BUSY and _SLOTS_TAKEN in error.message:
+            error.code = SLOTS
+            error.hint = "end one with `bsess close`; waiting does not help"
+        elif answer.status == _FORBIDDEN:
+            error.code = "plan"
+            error.hint = "the plan does not allow this: leave it out, or change the plan"
+        elif isinstance(error, NotFoundError):
+            return FailedError(
+                error.message, code="refused", hint="is the profile's url right?", http_status=_NOT_FOUND
+            )
+        return error
+
+
+def _where(key: str, value: str) -> str:
+    return f"user_metadata['{key}']:'{value}'"
+
+
+def _metadata(owner: Owner, labels: Mapping[str, str]) -> dict[str, str]:
+    """Return the tag and the labels as metadata. Raises UsageError for what `q` could not find again."""
+    reserved = next((key for key in labels if key.startswith(_TAG)), None)
+    if reserved is not None:
+        raise UsageError(f"label {reserved} begins with {_TAG}, which is bsess's own")
+    tag = {TAG_OWNER: owner.name, TAG_RUN: owner.run, TAG_KEY: owner.key}
+    found = {**labels, **{key: value for key, value in tag.items() if value is not None}}
+    for key, value in found.items():
+        if _UNQUOTABLE & set(value):
+            raise UsageError(
+                f"{key}={value[:40]!r} holds a quote or a backslash, and Browserbase could not find it again",
+                code="metadata",
+            )
+    size = len(json.dumps(found))
+    if size >= METADATA_MAX:
+        raise UsageError(
+            f"owner, run and labels take {size} characters, and Browserbase stores fewer than {METADATA_MAX}",
+            code="metadata",
+            hint="give fewer or shorter labels",
+        )
+    return found
+
+
+def _read_metadata(metadata: object) -> tuple[Owner | None, dict[str, str]]:
+    found = {str(key): value for key, value in metadata.items()} if isinstance(metadata, dict) else {}
+    labels = {key: value for key, value in found.items() if isinstance(value, str) and not key.startswith(_TAG)}
+    name = found.get(TAG_OWNER)
+    if not isinstance(name, str) or not name:
+        return None, labels
+    run, key = found.get(TAG_RUN), found.get(TAG_KEY)
+    return Owner(name, run if isinstance(run, str) else None, key if isinstance(key, str) else None), labels
+
+
+def _browser_settings(options: Mapping[str, object]) -> dict[str, object]:
+    system = options.get("os")
+    if system is not None and system not in _SYSTEMS:
+        raise UsageError(f"--os {str(system)[:40]!r} is none of {', '.join(_SYSTEMS)}")
+    found = {
+        "context": _context(options.get("context")),
+        "viewport": _viewport(options.get("viewport")),
+        "blockAds": True if options.get("block_ads") else None,
+        "recordSession": False if options.get("no_record") else None,
+        "logSession": False if options.get("no_log") else None,
+        "verified": True if options.get("verified") or options.get("stealth") else None,
+        "os": system,
+    }
+    return {key: value for key, value in found.items() if value is not None}
+
+
+def _context(text: object) -> dict[str, object] | None:
+    if text is None:
+        return None
+    name, colon, rest = str(text).partition(":")
+    if not name or (colon and rest != "persist"):
+        raise UsageError(
+            f"--context {str(text)[:60]!r} is not understood", hint="--context ID, or --context ID:persist"
+        )
+    return {"id": name, **({"persist": True} if colon else {})}
+
+
+def _viewport(text: object) -> dict[str, object] | None:
+    if text is None:
+        return None
+    match = _VIEWPORT.fullmatch(str(text))
+    if match is None:
+        raise UsageError(f"--viewport {str(text)[:40]!r} is not understood", hint="--viewport 1280x720")
+    return {"width": int(match[1]), "height": int(match[2])}
+
+
+def _proxies(text: object, environment: Mapping[str, str]) -> object:
+    if text is None:
+        return None
+    wanted = proxy(str(text))
+    if wanted.url is not None:
+        return [_external(wanted.url, environment)]
+    if wanted.kind == "datacenter":
+        raise UsageError("Browserbase has no datacenter proxies", hint="--proxy on, us or us:ny:nyc")
+    if wanted.country is None:
+        return True
+    place = {"country": wanted.country.upper(), "state": wanted.state and wanted.state.upper(), "city": wanted.city}
+    return [{"type": "browserbase", "geolocation": {key: value for key, value in place.items() if value is not None}}]
+
+
+def _external(url: str, environment: Mapping[str, str]) -> dict[str, object]:
+    parts = network.split(url)
+    if parts.password is not None:
+        raise UsageError(
+            "--proxy: a password on the command line is there for all to read", hint=f"put it into {PROXY_PASSWORD}"
+        )
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise UsageError("--proxy: only http:// and https:// proxies of one's own are taken")
+    found = {
+        "type": "external",
+        "server": f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}",
+        "username": parts.username,
+        "password": environment.get(PROXY_PASSWORD) if parts.username else None,
+    }
+    return {key: value for key, value in found.items() if value is not None}
+
+
+def _moment(value: object) -> float | None:
+    """Return a time given as RFC 3339, with whatever fraction."""
+    if not isinstance(value, str):
+        return None
+    try:
+        moment = datetime.fromisoformat(value)
+    except ValueError:
+        return None
+    return moment.timestamp() if moment.tzinfo is not None else None
+
+
+def _text(value: object) -> str | None:
+    return value if isinstance(value, str) and value else None
+
+
+def _whole(value: object) -> int | None:
+    return value if isinstance(value, int) and not isinstance(value, bool) else None
