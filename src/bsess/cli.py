@@ -156,6 +156,7 @@ _SESSION = {
     ],
 }
 _ALWAYS = ("output", "quiet", "verbose", "debug")
+_READS = (*_ALWAYS, "timeout", "deadline")
 _BOUNDED = (*_ALWAYS, "timeout", "deadline", "workers")
 
 
@@ -496,7 +497,7 @@ def tag(invocation: Invocation, *, profile: OneProfile = None, label: Labels = [
     return invocation.run("tag", lambda context: tag(context, profile, labels))
 
 
-@_command(app, "usage", ("output", "quiet", "verbose", "debug", "timeout", "deadline"))
+@_command(app, "usage", _READS)
 def usage(invocation: Invocation, *, profile: Profiles = []) -> int:
     """Show what each account uses of its slots and units.
 
@@ -509,10 +510,78 @@ def usage(invocation: Invocation, *, profile: Profiles = []) -> int:
     return invocation.run("usage", lambda context: usage(context, profile))
 
 
-@_command(app, "bql", ("output", "quiet", "verbose", "debug", "timeout", "deadline"))
+OneSession = Annotated[str, typer.Argument(metavar="ID", autocompletion=_session_ids, show_default=False)]
+
+
+@_command(app, "show", (*_READS, "show_secrets"))
+def show(invocation: Invocation, session: OneSession, *, profile: OneProfile = None) -> int:
+    """Show one session, with all that its provider tells of it.
+
+    \b
+    Examples:
+      bsess show abcdefghijklmnop
+    """
+    from bsess.commands.details import show
+
+    return invocation.run("show", lambda context: show(context, session, profile))
+
+
+@_command(app, "live", _READS)
+def live(
+    invocation: Invocation,
+    session: OneSession,
+    *,
+    profile: OneProfile = None,
+    pages: Annotated[bool, typer.Option("--pages", help="One URL for each page.")] = False,
+    browse: Annotated[bool, typer.Option("--open", help="Open it in this machine's browser.")] = False,
+) -> int:
+    """Print the URL at which one sees and drives a session (Browserbase). Whoever has it can.
+
+    \b
+    Examples:
+      bsess live 5a1b0cc4-5f0a-4a2e-8f2e-3f1f2f1f0a11
+    """
+    from bsess.commands.details import live
+
+    return invocation.run("live", lambda context: live(context, session, profile, pages=pages, browse=browse))
+
+
+@_command(app, "logs", _READS)
+def logs(invocation: Invocation, session: OneSession, *, profile: OneProfile = None) -> int:
+    """Print a session's DevTools log, one JSON record a line (Browserbase).
+
+    \b
+    Examples:
+      bsess logs 5a1b0cc4-5f0a-4a2e-8f2e-3f1f2f1f0a11
+    """
+    from bsess.commands.details import logs
+
+    return invocation.run("logs", lambda context: logs(context, session, profile))
+
+
+@_command(app, "recording", _READS)
+def recording(
+    invocation: Invocation,
+    session: OneSession,
+    *,
+    profile: OneProfile = None,
+    file: Annotated[Optional[str], typer.Option("--file", metavar="PATH", help="Write it there instead.")] = None,
+) -> int:
+    """Print a session's recording as rrweb events in JSON (Browserbase).
+
+    \b
+    Examples:
+      bsess recording 5a1b0cc4-5f0a-4a2e-8f2e-3f1f2f1f0a11 --file rec.json
+    """
+    from bsess.commands.details import recording
+
+    return invocation.run("recording", lambda context: recording(context, session, profile, file))
+
+
+@_command(app, "bql", _READS)
 def bql(
     invocation: Invocation,
-    session: Annotated[str, typer.Argument(metavar="ID", autocompletion=_session_ids, show_default=False)],
+    session: OneSession,
     query: Annotated[Optional[str], typer.Argument(metavar="[QUERY]", show_default=False)] = None,
     *,
     profile: OneProfile = None,

@@ -35,6 +35,10 @@ BACKOFF_MAX_SECONDS = 20.0
 BODY_MAX = 64 << 20
 # Nobody waits longer than this for a provider, whatever it asks for and without a deadline too.
 GATE_MAX_SECONDS = 900.0
+# From so many requests on, what led to a 429 tells a rate; it is undercut by a little.
+PACE_FROM = 20
+PACE_SLACK = 1.02
+_TOO_MANY = 429
 SHOWN_MAX = 200
 _CHUNK = 1 << 16
 _TRANSIENT = frozenset({408, 429, 500, 502, 503, 504})
@@ -106,12 +110,14 @@ class Client:
         body: object = None,
         repeatable: bool = True,
         status_only: bool = False,
+        refusals: tuple[int, ...] = (),
     ) -> Answer:
         """Send a request and return the answer, whatever its status.
 
         What is `repeatable` is tried up to 5 times through failures, 408, 429 and 5xx, with a pause that grows; what
         is not is sent once, and again only if no byte of it left. Raises UnreachableError where no whole answer came;
-        with `status_only` a body that cannot be read is no body.
+        with `status_only` a body that cannot be read is no body. A status among `refusals` says that nothing was done:
+        with a Retry-After such a request is sent again too.
         """
         self.check(url)
         for attempt in range(1, ATTEMPTS + 1):
@@ -127,8 +133,8 @@ class Client:
                 return answer
             pause = _retry_after(answer)
             if pause:
-                _GATE.close_for(_host(url), pause)
-            if attempt == ATTEMPTS or not repeatable:
+                _GATE.close_for(_host(url), pause, answer.status)
+            if attempt == ATTEMPTS or not (repeatable or (answer.status in refusals and pause)):
                 return answer
             if not (pause < self._seconds_left() if pause else self._pause(attempt)):
                 return answer
@@ -289,29 +295,62 @@ class _ExchangeError(Exception):
         self.passing = passing
 
 
+@dataclass(slots=True)
+class _Pace:
+    """How one host may be asked: not before `until`, and then every `interval` seconds; monotonic times.
+
+    `count` requests were let through `since` the gate last opened; `status` is what closed it.
+    """
+
+    until: float = 0.0
+    next_at: float = 0.0
+    interval: float = 0.0
+    since: float = 0.0
+    count: int = 0
+    status: int = 0
+
+
 class _Gate:
-    """For each host the moment before which nobody of this process asks it again."""
+    """What all workers of this process keep to, for each host: its Retry-After, and the rate that led to it."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._until: dict[str, float] = {}
+        self._hosts: dict[str, _Pace] = {}
 
-    def close_for(self, host: str, seconds: float) -> None:
-        """Keep all workers off a host."""
+    def close_for(self, host: str, seconds: float, status: int) -> None:
+        """Keep all workers off a host; learn from a 429 how many requests it takes in which time."""
+        now = time.monotonic()
         with self._lock:
-            self._until[host] = max(self._until.get(host, 0.0), time.monotonic() + seconds)
+            pace = self._hosts.setdefault(host, _Pace())
+            # Those that were under way when the first was refused are refused as well, and teach nothing.
+            if now >= pace.until:
+                if status == _TOO_MANY and pace.count >= PACE_FROM:
+                    pace.interval = (now - pace.since + seconds) / pace.count * PACE_SLACK
+                pace.count = 0
+            pace.until = max(pace.until, now + seconds)
+            pace.next_at = pace.until
+            pace.status = status
 
     def wait(self, host: str, seconds_left: float) -> None:
-        """Wait until the host may be asked. Raises QuotaError at once where that is beyond the deadline."""
+        """Wait until the host may be asked. Raises at once where that is beyond the deadline."""
         while True:
+            now = time.monotonic()
             with self._lock:
-                pause = self._until.get(host, 0.0) - time.monotonic()
-            if pause <= 0:
-                return
+                pace = self._hosts.setdefault(host, _Pace())
+                pause = max(pace.until, pace.next_at) - now
+                if pause <= 0:
+                    if pace.count == 0:
+                        pace.since = now
+                    pace.count += 1
+                    # What was not used of the time before is not made up for.
+                    pace.next_at = max(pace.next_at, now - pace.interval) + pace.interval
+                    return
+                status = pace.status
             if pause > min(seconds_left, GATE_MAX_SECONDS):
-                raise QuotaError(
-                    f"{host} asks to wait {pause:.0f} s, and the deadline is before that",
-                    code="rate",
+                kind = QuotaError if status == _TOO_MANY else UnreachableError
+                raise kind(
+                    f"{host} asks to wait {pause:.0f} s, and that is too long here",
+                    code="rate" if status == _TOO_MANY else "server",
                     hint="repeat later, or with a longer --deadline",
                 )
             time.sleep(pause)

@@ -196,6 +196,8 @@ class Result:
     settings: tuple[SettingLine, ...] | None = None
     usage: tuple[AccountUsage, ...] | None = None
     answer: object = None
+    details: Mapping[str, object] | None = None
+    records: tuple[object, ...] | None = None
     text: str | None = None
     tag: Mapping[str, str] | None = None
     summary: Mapping[str, int] | None = None

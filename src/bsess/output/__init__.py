@@ -97,6 +97,8 @@ class Renderer:
             self._stream.write(json.dumps(records.document(result, view), indent=indent) + "\n")
         elif result.answer is not None:
             self._answer(result.answer)
+        elif result.records is not None:
+            self._write_json_lines(result.records)
         elif self._format is Format.JSONL:
             if not self._streamed:
                 self._write_json_lines(grid.main_records(result, view))
@@ -127,7 +129,7 @@ class Renderer:
             return records.session(item, View(now=self._now(), show_secrets=self._show_secrets))
         return records.outcome(item)
 
-    def _write_json_lines(self, items: Iterable[Mapping[str, object]]) -> None:
+    def _write_json_lines(self, items: Iterable[object]) -> None:
         import json
 
         for item in items:

@@ -49,6 +49,9 @@ def grids(result: Result, view: View) -> list[Grid]:
     found = []
     if result.sessions is not None:
         found.append(_sessions(result.sessions, view))
+    if result.details:
+        told = tuple((clean(key), clean(_cell(value))) for key, value in result.details.items())
+        found.append(Grid(("FIELD", "VALUE"), told))
     if result.decisions is not None and not result.outcomes:
         found.append(decisions(result.decisions))
     if result.outcomes:

@@ -138,6 +138,10 @@ def _data(result: Result, view: View) -> Mapping[str, object]:
         data["errors"] = [problem(item) for item in result.list_errors or ()]
     if result.answer is not None:
         data["answer"] = result.answer
+    if result.details is not None:
+        data["details"] = dict(result.details)
+    if result.records is not None:
+        data["records"] = list(result.records)
     if result.tag is not None:
         data["tag"] = {clean(key): clean(value) for key, value in result.tag.items()}
     if result.text is not None:

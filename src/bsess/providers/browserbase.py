@@ -104,7 +104,9 @@ class BrowserbaseProvider:
 
     def create(self, request: CreateRequest) -> RemoteSession:
         """POST /v1/sessions, once; the vendor's own SDK repeats it, and so can make a second one."""
-        answer = self._client.send("POST", f"{self.base_url}/v1/sessions", body=self._body(request), repeatable=False)
+        url = f"{self.base_url}/v1/sessions"
+        # Slots that are taken come without a Retry-After: waiting does not help there.
+        answer = self._client.send("POST", url, body=self._body(request), repeatable=False, refusals=(_BUSY,))
         if not answer.ok:
             raise self._refusal(answer)
         document = self._client.json(answer, what="create")

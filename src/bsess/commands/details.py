@@ -1,0 +1,126 @@
+"""`bsess show`, `live`, `logs`, `recording`: what a provider tells of one session."""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, cast
+
+from bsess import inventory, naming
+from bsess.errors import FailedError, NotFoundError, UsageError
+from bsess.model import Result
+from bsess.providers.base import UNSUPPORTED, Capability
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from bsess.config import Profile
+    from bsess.context import Context
+    from bsess.ledger import Row
+    from bsess.providers.base import TellsDetails
+
+_SECRETS = ("connectUrl", "signingKey", "seleniumRemoteUrl")
+
+
+@dataclass(frozen=True, slots=True)
+class Named:
+    """One session by its id, at the provider that knows it."""
+
+    id: str
+    profile: Profile
+    row: Row | None
+
+
+def named(context: Context, name: str, profile: str | None) -> Named:
+    """Return the session that a name stands for: of the ledger, else of the named or default profile."""
+    naming.check(name)
+    profile_name, session_id = naming.split(context, name)
+    row = naming.find_row(context, session_id, profile_name or profile)
+    if row is not None and row.profile in context.config.profiles:
+        return Named(row.shown_id, context.config.profiles[row.profile], row)
+    return Named(session_id, context.config.profile(profile_name or profile), None)
+
+
+def show(context: Context, name: str, profile: str | None) -> Result:
+    """Return one session as the ledger and its provider know it; what opens it is masked in the provider's words."""
+    wanted = named(context, name, profile)
+    provider = context.provider(wanted.profile)
+    try:
+        remote = provider.get(wanted.id) if provider.is_id(wanted.id) else None
+    except FailedError as error:
+        if error.code != UNSUPPORTED:
+            raise
+        remote = None
+    if remote is None and wanted.row is None:
+        raise _unknown(wanted)
+    known = inventory.known_session(context, wanted.profile, row=wanted.row, remote=remote)
+    details: Mapping[str, object] = {}
+    if Capability.DETAILS in provider.capabilities:
+        told = cast("TellsDetails", provider).details(wanted.id) or {}
+        details = {key: "***" if key in _SECRETS else value for key, value in told.items()}
+    return Result("show", sessions=(known.session,), details=details)
+
+
+def live(context: Context, name: str, profile: str | None, *, pages: bool, browse: bool) -> Result:
+    """Return the live view's URL (or one for each page); `browse` opens it in this machine's browser."""
+    wanted, provider = _telling(context, name, profile, "live view")
+    found = provider.live(wanted.id)
+    urls = [found.get("debuggerFullscreenUrl")]
+    if pages:
+        rows = found.get("pages")
+        urls = (
+            [row.get("debuggerFullscreenUrl") for row in rows if isinstance(row, dict)]
+            if isinstance(rows, list)
+            else []
+        )
+    shown = [url for url in urls if isinstance(url, str) and url]
+    if not shown:
+        raise FailedError(f"{wanted.id}: it has no live view now", code="no_live_view", session=wanted.id)
+    if browse:
+        import webbrowser
+
+        if not webbrowser.open(shown[0]):
+            raise FailedError("no browser of this machine opens it", code="no_browser", hint="leave --open out")
+    return Result("live", text="\n".join(shown))
+
+
+def logs(context: Context, name: str, profile: str | None) -> Result:
+    """Return the session's log, one record a line."""
+    wanted, provider = _telling(context, name, profile, "logs")
+    return Result("logs", records=tuple(provider.logs(wanted.id)))
+
+
+def recording(context: Context, name: str, profile: str | None, file: str | None) -> Result:
+    """Return the session's recording as rrweb events, or write it to a file that is whole or not there."""
+    wanted, provider = _telling(context, name, profile, "recordings")
+    events = provider.recording(wanted.id)
+    if file is None:
+        return Result("recording", answer=events)
+    new = f"{file}.new"
+    try:
+        handle = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+        with os.fdopen(handle, "w", encoding="utf-8") as opened:
+            json.dump(events, opened)
+        os.replace(new, file)  # noqa: PTH105  names as the user gave them
+    except OSError as error:
+        raise FailedError(f"{file} cannot be written: {error.strerror}", code="file") from error
+    return Result("recording", text=file)
+
+
+def _telling(context: Context, name: str, profile: str | None, what: str) -> tuple[Named, TellsDetails]:
+    wanted = named(context, name, profile)
+    provider = context.provider(wanted.profile)
+    if Capability.DETAILS not in provider.capabilities:
+        raise UsageError(f"{wanted.profile.provider} has no {what}", code=UNSUPPORTED, session=wanted.id)
+    if not provider.is_id(wanted.id):
+        raise _unknown(wanted)
+    return wanted, cast("TellsDetails", provider)
+
+
+def _unknown(wanted: Named) -> NotFoundError:
+    return NotFoundError(
+        f"{wanted.id}: no such session in profile {wanted.profile.name}",
+        hint="`bsess list` shows the sessions; another profile is named with -p",
+        session=wanted.id,
+    )
