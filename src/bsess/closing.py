@@ -61,6 +61,7 @@ def close_all(
     def work(target: Target) -> Outcome:
         return _skipped(target) if context.seconds_left() <= 0 else close_one(context, target, manner(target))
 
+    context.expect(len(targets))
     if len(targets) < 2 or context.workers == 1:  # noqa: PLR2004  one needs no pool
         return [_told(work(target), on_done) for target in targets]
     from concurrent.futures import ThreadPoolExecutor, as_completed  # 6 ms, and one close needs none

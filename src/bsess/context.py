@@ -40,7 +40,8 @@ def _agree(_: Sequence[Decision]) -> bool:
 class Context:
     """One command's surroundings.
 
-    `confirm` is shown what is to end and returns whether to go on; `emit` gets each session or outcome as it comes;
+    `confirm` is shown what is to end and returns whether to go on; `emit` gets each session or outcome as it comes,
+    `expect` how many of them are about to come;
     `warn` gets a line for people, `alarm` one that they must not miss, `log` one for each request. `timeout` (seconds)
     bounds one request, `until` (monotonic) the whole command.
     """
@@ -51,6 +52,7 @@ class Context:
     now: Callable[[], float] = time.time
     confirm: Callable[[Sequence[Decision]], bool] = _agree
     emit: Callable[[Session | Outcome], None] = _nothing
+    expect: Callable[[int], None] = _nothing
     warn: Callable[[str], None] = _nothing
     alarm: Callable[[str], None] = _nothing
     log: Callable[[str], None] = _nothing

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from bsess.config import Config
     from bsess.model import Decision, Outcome, Result, Session
+    from bsess.output.progress import Progress
 
 DEADLINE_SECONDS = 300.0
 SWEEP_DEADLINE_SECONDS = 900.0
@@ -85,9 +86,22 @@ class Invocation:
         self.command = command
         settings = config.load(self.environment, may_be_missing=command.startswith("config "))
         renderer = self._renderer(settings, secrets_asked_for=secrets_asked_for)
-        context = self.context(settings, emit=renderer.emit, deadline=deadline)
+        progress = self._progress()
+
+        def emit(item: Session | Outcome) -> None:
+            renderer.emit(item)
+            if progress is not None:
+                progress.step()
+
+        context = self.context(settings, emit=emit, deadline=deadline)
+        if progress is not None:
+            context.expect = progress.expect
         try:
-            result = call(context)
+            try:
+                result = call(context)
+            finally:
+                if progress is not None:
+                    progress.end()
             try:
                 renderer.render(result)
             except (OSError, AttributeError) as error:
@@ -183,6 +197,14 @@ class Invocation:
         finally:
             context.close()
         return 0
+
+    def _progress(self) -> Progress | None:
+        shown = is_terminal(sys.stderr) and not self.flags.quiet and not self.flags.verbose
+        if not shown or self.environment.get("CI") or self.environment.get("TERM") == "dumb":
+            return None
+        from bsess.output.progress import Progress
+
+        return Progress(sys.stderr, time.monotonic)
 
     def _renderer(self, settings: Config, *, secrets_asked_for: bool) -> Renderer:
         chosen = self.output_format()

@@ -276,6 +276,7 @@ class _ClosingWhenStopped:
 def _make_many(context: Context, maker: Maker, count: int) -> tuple[list[Made], list[BsessError]]:
     made: list[Made] = []
     errors: list[BsessError] = []
+    context.expect(count)
     for result in _results(context, maker, count):
         if isinstance(result, BsessError):
             errors.append(result)
