@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from fake_browserbase import FakeBrowserbase
 from fake_browserless import TOKEN, FakeBrowserless
 from worlds import ORDINARY_USER, ROOT, end_world, make_world, write_config
 
@@ -72,6 +73,16 @@ def world(executable):
 def cloud():
     """A fake of Browserless's cloud, which at the end must have got no request that no document has."""
     fake = FakeBrowserless()
+    yield fake
+    wrong = fake.wrong
+    fake.close()
+    assert wrong == []
+
+
+@pytest.fixture
+def base():
+    """A fake of Browserbase, which at the end must have got no request that its contract does not allow."""
+    fake = FakeBrowserbase()
     yield fake
     wrong = fake.wrong
     fake.close()

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bsess.model import Liveness, Session
-from bsess.sweep.policy import SLACK_SECONDS, Facts, Rules, decide
+from bsess.model import CLOCK_SLACK_SECONDS, Liveness, Session
+from bsess.sweep.policy import Facts, Rules, decide
 
 NOW = 1_800_000_000.0
 MINE = Session(
@@ -106,7 +106,7 @@ def test_the_first_line_that_fits_decides(given_facts, rules, end, reason):
 
 
 def test_another_machines_times_get_five_minutes_of_slack():
-    late = replace(MINE, expires_at=NOW - SLACK_SECONDS + 1)
+    late = replace(MINE, expires_at=NOW - CLOCK_SLACK_SECONDS + 1)
     assert decision(session=late).end
     assert not decision(session=late, local_times=False).end
 

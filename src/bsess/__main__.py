@@ -47,11 +47,11 @@ def _guard_standard_streams() -> None:
 def _catch_signals() -> None:
     def stop(signum: int, _: object) -> None:
         # The second one leaves at once; the ledger knows what is under way.
-        for number in (signal.SIGINT, signal.SIGTERM):
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             signal.signal(number, lambda again, _: os._exit(128 + again))
         raise Stopped(signum)
 
-    for number in (signal.SIGINT, signal.SIGTERM):
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         if signal.getsignal(number) is not signal.SIG_IGN:
             signal.signal(number, stop)
 

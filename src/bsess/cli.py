@@ -742,6 +742,8 @@ def _duration(text: str | None, name: str) -> float | None:
 
 def _run(invocation: Invocation, *, this: bool, named: str | None) -> str | None:
     if named is not None:
+        if not named.strip():
+            raise UsageError("--run-id is empty", hint="is the variable set that it comes from?")
         if this:
             raise UsageError("--run and --run-id exclude each other")
         return named
@@ -780,6 +782,10 @@ def _query(given: str | None, file: str | None) -> str:
         raise UsageError(f"--file {file}: {getattr(error, 'strerror', None) or 'it is not UTF-8'}") from error
 
 
+def _refuse_constant(name: str) -> None:
+    raise ValueError(name)  # NaN and the infinities are Python's, and no JSON
+
+
 def _fields(pairs: list[str]) -> dict[str, object]:
     """Read `--set a.b.c=JSON` into nested tables. Raises UsageError."""
     import json
@@ -789,8 +795,8 @@ def _fields(pairs: list[str]) -> dict[str, object]:
         path, equals, text = pair.partition("=")
         names = path.split(".")
         try:
-            value = json.loads(text)
-        except ValueError:
+            value = json.loads(text, parse_constant=_refuse_constant)
+        except (ValueError, RecursionError):
             value = None
             equals = ""
         if not equals or not all(names):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 import sys
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 
 Value = TypeVar("Value")
 
+FILE_MAX = 4 << 20
 CREATE_TTL = 15 * 60.0
 RUN_TTL = 60 * 60.0
 # The CI systems' own names for one run, in the order in which they are asked.
@@ -139,6 +141,8 @@ def load(environment: Mapping[str, str], *, may_be_missing: bool = False) -> Con
         }
     sweep = document.get("sweep", {})
     _check(sweep, _SWEEP, path.value, "sweep.")
+    if sweep.get("max_close", 0) < 0:
+        raise ConfigError(f"{path.value}: sweep.max_close is below 0", code="config_type")
     for rule in sweep.get("protect", ()):
         check_protect(rule, name=f"{path.value}: sweep.protect")
     return Config(
@@ -216,18 +220,23 @@ def _platform_folder(environment: Mapping[str, str], variable: str, fallback: st
 
 def _read(path: Path) -> dict[str, Any]:
     try:
-        data = path.read_bytes()
+        if not (stat.S_ISREG(path.stat().st_mode) or str(path) == os.devnull):
+            raise ConfigError(f"{path}: is no file", hint="BSESS_CONFIG names a TOML file")
+        with path.open("rb") as file:
+            data = file.read(FILE_MAX + 1)
     except FileNotFoundError:
         return {}
     except OSError as error:
-        raise ConfigError(f"{path}: cannot be read: {error.strerror}") from error
+        raise ConfigError(f"{path}: cannot be read: {error.strerror}", hint="check its permissions") from error
+    if len(data) > FILE_MAX:
+        raise ConfigError(f"{path}: is larger than {FILE_MAX >> 20} MB", hint="BSESS_CONFIG names a TOML file")
     import tomllib
 
     try:
         return tomllib.loads(data.decode("utf-8"))
     except UnicodeDecodeError as error:
         raise ConfigError(f"{path}: is not UTF-8 (byte {error.start})", hint="save it as UTF-8") from error
-    except tomllib.TOMLDecodeError as error:
+    except (tomllib.TOMLDecodeError, RecursionError) as error:
         raise ConfigError(
             f"{path}: is no TOML: {error}", hint="`bsess config init` shows what one looks like"
         ) from error

@@ -127,6 +127,9 @@ class Context:
                     file=profile.token_file,
                     config=self.config.path.value,
                 )
+                warning = self._tokens[profile.name].warning
+                if warning is not None:
+                    self.warn(warning)
             return self._tokens[profile.name]
 
     def seconds_left(self) -> float:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -33,6 +33,7 @@ class Token:
 
     value: str = field(repr=False)
     source: str
+    warning: str | None = None
 
 
 def in_environment(provider: str, environment: Mapping[str, str]) -> str | None:
@@ -56,7 +57,8 @@ def token(
     if command is not None:
         return _checked(_run(command, profile, environment, config), f"config.toml profiles.{profile}.token_command")
     if file is not None:
-        return _checked(_read(file, profile), f"config.toml profiles.{profile}.token_file")
+        found = _checked(_read(file, profile), f"config.toml profiles.{profile}.token_file")
+        return replace(found, warning=_readable_by_others(Path(file).expanduser()))
     names = ", ".join(VARIABLES.get(provider, ()))
     raise AuthError(
         f"profile {profile}: there is no token for {provider}",
@@ -110,6 +112,14 @@ def _read(path: str, profile: str) -> str:
         raise ConfigError(
             f"profiles.{profile}.token_file {path} cannot be read: {reason}", code="token_file"
         ) from error
+
+
+def _readable_by_others(path: Path) -> str | None:
+    try:
+        readable = path.stat().st_mode & (stat.S_IRGRP | stat.S_IROTH)
+    except OSError:
+        return None
+    return f"the token file {path} can be read by others: chmod 600 {path}" if readable else None
 
 
 def _others_can_write(path: Path) -> bool:

@@ -34,6 +34,7 @@ class ExitCode(IntEnum):
     LIMIT = 7
     BUG = 70
     LOCKED = 75
+    SIGHUP = 129
     SIGINT = 130
     SIGTERM = 143
 

@@ -10,7 +10,7 @@ from bsess import verdict
 from bsess.context import Context, liveness, unseal
 from bsess.errors import BsessError, ExitCode
 from bsess.ledger import Row, RowState
-from bsess.model import Event, Liveness, Problem, Session, Status
+from bsess.model import CLOCK_SLACK_SECONDS, Event, Liveness, Problem, Session, Status
 from bsess.providers.base import Capability
 
 if TYPE_CHECKING:
@@ -110,7 +110,13 @@ def look(context: Context, names: Sequence[str] = (), *, running: bool = False) 
     if not names:
         loaded = {profile.name for group in groups for profile in group}
         unloaded = {profile.name for profile in profiles} - loaded
-        failures.extend(_unreachable(row for row in rows if row.profile not in unloaded))
+        lost = [row for row in rows if row.profile not in unloaded]
+        # Nobody can list them any more, so that their ttl alone tells their end.
+        over = [
+            row for row in lost if row.expires_at is not None and row.expires_at + CLOCK_SLACK_SECONDS <= context.now()
+        ]
+        ended.extend(Ended(row, "ttl passed, and no profile leads to its account") for row in over)
+        failures.extend(_unreachable(row for row in lost if row not in over))
     return Inventory(tuple(known), tuple(ended), tuple(failures), looked_at)
 
 

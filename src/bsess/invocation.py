@@ -223,7 +223,7 @@ class Invocation:
         ends = [decision for decision in decisions if decision.end]
         if not (is_terminal(sys.stdin) and is_terminal(sys.stderr)):
             raise UsageError(
-                f"{len(ends)} sessions would end, and nobody can confirm it",
+                f"{_count(ends)} would end, and nobody can confirm it",
                 code="confirmation",
                 hint="--yes confirms it, --dry-run only shows it",
             )
@@ -299,7 +299,7 @@ def write_lines(stream: TextIO | None, lines: Sequence[str]) -> None:
 
 
 def _count(ends: Sequence[object]) -> str:
-    return "this session" if len(ends) == 1 else f"these {len(ends)} sessions"
+    return "one session" if len(ends) == 1 else f"{len(ends)} sessions"
 
 
 def environment() -> dict[str, str]:

@@ -12,6 +12,8 @@ if TYPE_CHECKING:
 LABEL_KEEP = "keep"
 LABEL_KEEP_UNTIL = "keep-until"
 OWNER_MAX = 100
+# How far another machine's clock may be off.
+CLOCK_SLACK_SECONDS = 300.0
 LABEL_KEY_MAX = 63
 LABEL_VALUE_MAX = 200
 

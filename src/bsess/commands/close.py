@@ -22,6 +22,9 @@ if TYPE_CHECKING:
     from bsess.inventory import Known
     from bsess.providers.base import RemoteSession
 
+# From more ids than this on a listing costs less than a look at each.
+MANY = 10
+
 
 @dataclass(frozen=True, slots=True)
 class CloseOptions:
@@ -65,8 +68,13 @@ def _close_named(context: Context, options: CloseOptions) -> Result:
     typed = set(options.typed)
     done: list[Outcome] = []
     targets: dict[str, Target] = {}
+    looked = _Looked(context, many=len(names) > MANY)
     for name in names:
-        found = _resolve(context, name, options, typed=True) if name in typed else _read(context, name, options)
+        found = (
+            _resolve(context, name, options, looked, typed=True)
+            if name in typed
+            else _read(context, name, options, looked)
+        )
         if isinstance(found, Outcome):
             context.emit(found)
             done.append(found)
@@ -156,10 +164,29 @@ def _spared(known: Known, why: str) -> Outcome:
     return Outcome(session.id, session.profile, session.provider, OutcomeKind.PROTECTED, reason=why)
 
 
-def _read(context: Context, name: str, options: CloseOptions) -> Target | Outcome:
+class _Looked:
+    """What providers say of ids that the ledger does not know: of many, one listing says most of it."""
+
+    def __init__(self, context: Context, *, many: bool) -> None:
+        self._context = context
+        self._many = many
+        self._listed: dict[str, dict[str, RemoteSession]] = {}
+
+    def get(self, profile: Profile, session_id: str) -> RemoteSession | None:
+        """Return the session, or None where the provider knows none of that id. Raises BsessError."""
+        provider = self._context.provider(profile)
+        if not provider.is_id(session_id):
+            return None
+        if self._many and profile.name not in self._listed:
+            self._listed[profile.name] = {session.id: session for session in provider.list().sessions}
+        found = self._listed.get(profile.name, {}).get(session_id)
+        return provider.get(session_id) if found is None else found
+
+
+def _read(context: Context, name: str, options: CloseOptions, looked: _Looked) -> Target | Outcome:
     """Resolve a line of a stream; one that may not be used fails alone, for the others are still to end."""
     try:
-        return _resolve(context, name, options, typed=False)
+        return _resolve(context, name, options, looked, typed=False)
     except UsageError as error:
         if isinstance(error, ConfigError) and error.code != network.NO_URL:
             raise
@@ -168,7 +195,7 @@ def _read(context: Context, name: str, options: CloseOptions) -> Target | Outcom
         return Outcome(shown, "", "", OutcomeKind.FAILED, reason=found.message, exit_code=ExitCode.USAGE, problem=found)
 
 
-def _resolve(context: Context, name: str, options: CloseOptions, *, typed: bool) -> Target | Outcome:
+def _resolve(context: Context, name: str, options: CloseOptions, looked: _Looked, *, typed: bool) -> Target | Outcome:
     if naming.is_url(name):
         return _of_url(context, name, options, typed=typed)
     profile_name, session_id = naming.split(context, name)
@@ -176,7 +203,7 @@ def _resolve(context: Context, name: str, options: CloseOptions, *, typed: bool)
     if row is not None:
         return _of_row(context, row, options, typed=typed, whole=session_id)
     profile = context.config.profile(profile_name or options.profile)
-    return _of_id(context, session_id, profile, options, typed=typed)
+    return _of_id(context, Target(session_id, profile), options, looked, typed=typed)
 
 
 def _of_url(context: Context, url: str, options: CloseOptions, *, typed: bool) -> Target | Outcome:
@@ -254,13 +281,12 @@ def _unresolved(row: Row) -> Outcome:
 
 
 def _of_id(
-    context: Context, session_id: str, profile: Profile, options: CloseOptions, *, typed: bool
+    context: Context, target: Target, options: CloseOptions, looked: _Looked, *, typed: bool
 ) -> Target | Outcome:
     """Resolve an id that the ledger does not know: a typed one is consent, a read one must be mine by its tag."""
-    target = Target(session_id, profile)
+    session_id, profile = target.id, target.profile
     try:
-        provider = context.provider(profile)
-        remote = provider.get(session_id) if provider.is_id(session_id) else None
+        remote = looked.get(profile, session_id)
     except BsessError as error:
         if typed:
             return target

@@ -59,6 +59,7 @@ _OPTIONS = {
     *("stealth", "keep_alive", "proxy", "context", "viewport", "block_ads", "no_record", "no_log", "verified"),
     *("os", "extension", "set"),
 }
+_OWN = ("timeout", "userMetadata")
 _VIEWPORT = re.compile(r"([1-9]\d{1,4})x([1-9]\d{1,4})", re.ASCII)
 _OK, _NOT_FOUND, _PAYMENT, _FORBIDDEN, _BUSY = 200, 404, 402, 403, 429
 _SLOTS_TAKEN = "concurrent sessions limit"
@@ -239,7 +240,7 @@ class BrowserbaseProvider:
             "browserSettings": _browser_settings(options) or None,
             "userMetadata": _metadata(request.owner, request.labels),
         }
-        return merged({key: value for key, value in fields.items() if value is not None}, options.get("set"))
+        return merged({key: value for key, value in fields.items() if value is not None}, options.get("set"), own=_OWN)
 
     def _url(self, session_id: str) -> str:
         return f"{self.base_url}/v1/sessions/{quote(session_id, safe='')}"

@@ -392,7 +392,7 @@ def _body(settings: ProviderSettings, request: CreateRequest) -> dict[str, objec
         "proxy": _proxy(str(options["proxy"])) if options.get("proxy") else None,
     }
     body = {key: value for key, value in fields.items() if value is not None}
-    return merged(body, options.get("set"))
+    return merged(body, options.get("set"), own=("ttl",))
 
 
 def _proxy(text: str) -> dict[str, object]:

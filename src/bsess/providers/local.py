@@ -40,6 +40,8 @@ if TYPE_CHECKING:
 # What a graceful end may take before SIGKILL, and how long the holder has to clear up after it. Chromium 156 ends
 # within 0.03 s of a SIGTERM.
 GRACE_SECONDS = 3.0
+# Pages of Chromium 156 itself, which every client would have to attach to and wait for.
+NO_POPUPS = "--disable-features=WebUIOmniboxPopup,WebUIOmniboxAimPopup"
 HOLDER_SECONDS = 0.5
 KILL_SECONDS = 10.0
 _ID = re.compile(r"[a-z2-7]{16}", re.ASCII)
@@ -169,6 +171,7 @@ class LocalProvider:
 
     def close(self, target: CloseTarget) -> CloseAnswer:
         """End the browser (SIGTERM, then SIGKILL; with force SIGKILL at once) and delete its folder."""
+        self._check_folder()
         session = self.get(target.id)
         path = str(self._root / target.id)
         if session is None:
@@ -201,6 +204,20 @@ class LocalProvider:
             code="unsupported",
             hint="name a profile whose provider takes one with -p",
         )
+
+    def _check_folder(self) -> None:
+        """Refuse to act on what others may have put there. Raises FailedError."""
+        folder = self._settings.state_dir
+        try:
+            status = folder.lstat()
+        except FileNotFoundError:
+            return
+        if status.st_uid != os.geteuid() or status.st_mode & 0o022:
+            raise FailedError(
+                f"the state folder {folder} can be written by others: what lies there proves nothing",
+                code="state_folder",
+                hint="set BSESS_STATE_DIR to a folder of your own",
+            )
 
     def _end_gently(self, leader: tuple[int, str], holder: tuple[int, str] | None) -> None:
         try:
@@ -237,6 +254,7 @@ class LocalProvider:
             f"--user-data-dir={path / files.DATA}",
             "--no-first-run",
             "--no-default-browser-check",
+            NO_POPUPS,
             *self._arguments(request),
         ]
 

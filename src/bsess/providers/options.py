@@ -46,8 +46,14 @@ def chosen(settings: ProviderSettings, request: CreateRequest, known: Collection
     return options
 
 
-def merged(body: Mapping[str, object], extra: object) -> dict[str, object]:
-    """Return a body with the fields of `--set` over it, tables joined."""
+def merged(body: Mapping[str, object], extra: object, *, own: Collection[str] = ()) -> dict[str, object]:
+    """Return a body with the fields of `--set` over it, tables joined.
+
+    Raises UsageError for a field that is bsess's `own`: what is recorded must be what was sent.
+    """
+    taken = next((key for key in extra if key in own), None) if isinstance(extra, dict) else None
+    if taken is not None:
+        raise UsageError(f"--set {taken} is set by bsess itself", hint="--ttl, --label and the owner make it")
     found = dict(body)
     for key, value in extra.items() if isinstance(extra, dict) else ():
         inner = found.get(key)

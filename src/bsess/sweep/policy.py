@@ -10,13 +10,10 @@ from datetime import datetime
 from typing import TYPE_CHECKING
 
 from bsess import durations
-from bsess.model import LABEL_KEEP, LABEL_KEEP_UNTIL, Decision, Liveness, Session
+from bsess.model import CLOCK_SLACK_SECONDS, LABEL_KEEP, LABEL_KEEP_UNTIL, Decision, Liveness, Session
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-
-# How far another machine's clock may be off.
-SLACK_SECONDS = 300.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +80,7 @@ def _decide(facts: Facts, rules: Rules, now: float) -> tuple[bool, str]:
         return False, f"not asked for: {outside}"
     if not session.live:
         return True, "has ended and left something behind"
-    slack = 0.0 if facts.local_times else SLACK_SECONDS
+    slack = 0.0 if facts.local_times else CLOCK_SLACK_SECONDS
     if session.expires_at is not None and session.expires_at + slack <= now:
         return True, f"ttl passed {durations.show(now - session.expires_at)} ago"
     if facts.lost_create and facts.beyond_reach:

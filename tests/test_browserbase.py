@@ -1,0 +1,438 @@
+"""Browserbase, through the real executable and a fake that refuses what its contract does not allow."""
+
+from __future__ import annotations
+
+import json
+import signal
+import sqlite3
+import time
+from pathlib import Path
+
+import browserbase
+import pytest
+
+import strangers
+from fake_browserbase import API_KEY, SIGNING, Window
+from worlds import wait_for, write_config
+
+KILLING = Path(__file__).parent / "killing"
+
+
+@pytest.fixture
+def bb(world, base):
+    """A world whose default profile is that project, and whose owner is `me`."""
+    world.variables |= {"BROWSERBASE_API_KEY": API_KEY, "BSESS_OWNER": "me"}
+    write_config(world, f'default = "bb"\n[profiles.bb]\nprovider = "browserbase"\nurl = "{base.url}"\n')
+    return world
+
+
+def outcome(ended):
+    assert len(ended.outcomes) == 1
+    return ended.outcomes[0]["outcome"], ended.code
+
+
+def listed(bb, *arguments, **settings):
+    return {item["id"] for item in bb.ok("list", "-p", "bb", "-o", "json", *arguments, **settings).sessions}
+
+
+def error(ended):
+    return ended.json["errors"][0]
+
+
+def test_a_session_is_made_listed_and_released(bb, base):
+    made = bb.create("--ttl", "15m", "--label", "job=42")
+    assert base.requests[0][3]["timeout"] == 900
+    assert base.requests[0][3]["userMetadata"] == {
+        "job": "42", "bsess_owner": "me", "bsess_key": bb.rows()[0]["key"],
+    }  # fmt: skip
+    (session,) = bb.ok("list", "-p", "bb", "-o", "json").sessions
+    assert (session["id"], session["mine"], session["status"]) == (made["id"], True, "running")
+    assert session["labels"] == {"job": "42"}
+    assert made["connect_url"].endswith(made["id"])
+    base.requests.clear()
+    assert outcome(bb.ok("close", made["id"], "-o", "json")) == ("closed", 0)
+    assert base.requests == [("POST", f"/v1/sessions/{made['id']}", {}, {"status": "REQUEST_RELEASE"})]
+    assert bb.rows() == []
+
+
+FLAGS = [
+    (["--keep-alive", "on"], {"keepAlive": True}),
+    (["--region", "eu-central-1"], {"region": "eu-central-1"}),
+    (["--proxy", "on"], {"proxies": True}),
+    (["--proxy", "us"], {"proxies": [{"type": "browserbase", "geolocation": {"country": "US"}}]}),
+    (
+        ["--proxy", "us:ny:nyc"],
+        {"proxies": [{"type": "browserbase", "geolocation": {"country": "US", "state": "NY", "city": "nyc"}}]},
+    ),
+    (
+        ["--proxy", "http://ann@proxy.example:8080"],
+        {"proxies": [{"type": "external", "server": "http://proxy.example:8080", "username": "ann", "password": "pw"}]},
+    ),
+    (["--context", "c1"], {"browserSettings": {"context": {"id": "c1"}}}),
+    (["--context", "c1:persist"], {"browserSettings": {"context": {"id": "c1", "persist": True}}}),
+    (["--viewport", "1280x720"], {"browserSettings": {"viewport": {"width": 1280, "height": 720}}}),
+    (["--block-ads"], {"browserSettings": {"blockAds": True}}),
+    (["--no-record", "--no-log"], {"browserSettings": {"recordSession": False, "logSession": False}}),
+    (["--verified", "--os", "mac"], {"browserSettings": {"verified": True, "os": "mac"}}),
+    (["--stealth"], {"browserSettings": {"verified": True}}),
+    (["--extension", "e1"], {"extensionId": "e1"}),
+    (
+        [
+            "--block-ads",
+            "--set",
+            "browserSettings.solveCaptchas=false",
+            "--set",
+            'browserSettings.allowedDomains=["a"]',
+        ],
+        {"browserSettings": {"blockAds": True, "solveCaptchas": False, "allowedDomains": ["a"]}},
+    ),
+]
+
+
+@pytest.mark.parametrize(
+    ("flags", "fields"), FLAGS, ids=lambda value: " ".join(value) if isinstance(value, list) else ""
+)
+def test_every_field_of_a_create_has_its_flag_and_is_of_the_contract(bb, base, flags, fields):
+    bb.create(*flags, env={"BSESS_PROXY_PASSWORD": "pw"})
+    body = dict(base.requests[0][3])
+    del body["timeout"], body["userMetadata"]
+    assert body == fields
+
+
+@pytest.mark.parametrize(
+    "flags",
+    [
+        ["--ttl", "59s"],
+        ["--ttl", "7h"],
+        ["--keep-alive", "2m"],
+        ["--region", "mars"],
+        ["--proxy", "datacenter:us"],
+        ["--proxy", "http://ann:pw@proxy.example"],
+        ["--proxy", "socks5://proxy.example"],
+        ["--viewport", "1280"],
+        ["--context", "c1:forever"],
+        ["--os", "beos"],
+        ["--label", "job=it's"],
+        ["--label", 'job="x"'],
+        ["--label", "job=a\\b"],
+        ["--label", "bsess_owner=she"],
+        ["--label", f"job={'x' * 199}", "--label", f"other={'y' * 199}", "--label", f"more={'z' * 60}"],
+        ["--set", "timeout=90"],
+        ["--set", 'userMetadata={"a": "b"}'],
+        ["--set", "a=NaN"],
+        ["--browser", "chrome"],
+    ],
+)
+def test_what_can_never_work_is_refused_before_anything_is_sent(bb, base, flags):
+    ended = bb.run("create", *flags)
+    assert ended.code == 2, ended
+    assert base.requests == []
+    assert "pw" not in ended.out + ended.err
+
+
+def test_a_release_takes_its_time_and_is_closing_until_a_look_proves_it(bb, base):
+    base.release_seconds = 0.6
+    made = bb.create()
+    ended = bb.ok("close", made["id"], "-o", "json")
+    assert outcome(ended) == ("closing", 0)
+    assert ended.outcomes[0]["provider_status"] == "RUNNING"
+    assert [row["state"] for row in bb.rows()] == ["closing"]
+    assert wait_for(lambda: base.running() == [], 5)
+    assert made["id"] in bb.ok("list", "-p", "bb").err
+    assert bb.rows() == []
+
+
+def test_with_wait_it_is_closed_once_its_status_is_terminal(bb, base):
+    base.release_seconds = 0.6
+    made = bb.create()
+    assert outcome(bb.ok("close", made["id"], "--wait", "-o", "json")) == ("closed", 0)
+
+
+def test_one_that_never_ends_is_stuck(bb, base):
+    base.release_seconds = 3600
+    made = bb.create()
+    assert outcome(bb.run("close", made["id"], "--wait-timeout", "1s", "-o", "json")) == ("stuck", 1)
+    assert len(bb.rows()) == 1
+
+
+@pytest.mark.parametrize("fault", [400, 404, 409, 500, 503, "lost", b"<html>"])
+def test_every_ambiguous_answer_to_a_release_is_settled_by_a_look(bb, base, fault):
+    made = bb.create()
+    base.sessions[made["id"]]["status"] = "TIMED_OUT"
+    base.misbehave["Sessions_update"] = fault
+    ended = bb.run("close", made["id"], "-o", "json", "--deadline", "20s")
+    assert ended.code == 0
+    if fault == b"<html>":
+        assert outcome(ended) == ("closing", 0), "a release that was accepted and nothing else is known of it"
+    else:
+        assert outcome(ended) == ("already_closed", 0)
+        assert ended.outcomes[0]["provider_status"] == "TIMED_OUT"
+
+
+@pytest.mark.parametrize(("fault", "expected"), [(400, ("failed", 1)), (500, ("unknown", 5)), (401, ("failed", 4))])
+def test_nothing_is_called_closed_while_it_runs(bb, base, fault, expected):
+    made = bb.create()
+    base.misbehave["Sessions_update"] = fault
+    assert outcome(bb.run("close", made["id"], "-o", "json", "--deadline", "4s")) == expected
+    assert [row["id"] for row in bb.rows()] == [made["id"]]
+
+
+def test_an_unknown_id_is_not_found_and_a_malformed_one_is_never_sent(bb, base):
+    unknown = "00000000-0000-4000-8000-000000000000"
+    assert outcome(bb.run("close", unknown, "-o", "json")) == ("not_found", 1)
+    base.requests.clear()
+    assert bb.run("close", "not-a-uuid", "-o", "json").code == 1
+    assert base.requests == []
+
+
+# Whose it is.
+
+
+def sdk(base):
+    return browserbase.Browserbase(api_key=API_KEY, base_url=base.url, max_retries=0)
+
+
+def test_the_official_sdk_agrees_with_the_fake(base):
+    client = sdk(base)
+    made = client.sessions.create(api_timeout=120, user_metadata={"team": "x"}, browser_settings={"blockAds": True})
+    assert made.connect_url
+    assert [item.id for item in client.sessions.list(status="RUNNING")] == [made.id]
+    assert [item.id for item in client.sessions.list(q="user_metadata['team']:'x'")] == [made.id]
+    assert client.sessions.list(q="user_metadata['team']:'y'") == []
+    assert client.sessions.retrieve(made.id).status == "RUNNING"
+    assert client.sessions.debug(made.id).pages
+    assert client.sessions.logs.list(made.id)[0].method == "Page.x"
+    released = client.sessions.update(made.id, status="REQUEST_RELEASE")
+    assert released.status == "COMPLETED"
+    assert client.projects.list()[0].concurrency == 25
+    assert client.projects.usage(client.projects.list()[0].id).browser_minutes == 123
+    with pytest.raises(browserbase.BadRequestError):
+        client.sessions.create(api_timeout=59)
+    base.wrong.clear()
+
+
+def test_what_the_sdk_made_without_a_tag_is_foreign_and_survives_everything(bb, base):
+    plain = sdk(base).sessions.create().id
+    bb.ok("close", "--all", "--yes")
+    bb.ok("sweep", "--yes", "--older-than", "1s", "--min-age", "1s")
+    assert outcome(bb.run("close", "-", "-o", "json", stdin=plain)) == ("skipped", 0)
+    assert base.running() == [plain]
+    ended = bb.ok("close", plain, "-o", "json")
+    assert outcome(ended) == ("closed", 0)
+    assert "foreign" in ended.outcomes[0]["reason"]
+
+
+def test_what_the_sdk_made_with_the_tag_is_mine(bb, base):
+    tag = bb.ok("tag", "--label", "job=1", "-o", "json").json["data"]["tag"]
+    made = sdk(base).sessions.create(user_metadata=tag).id
+    assert listed(bb, "--mine", "--label", "job=1") == {made}
+    assert outcome(bb.ok("close", "--all", "--yes", "-o", "json")) == ("closed", 0)
+
+
+def test_an_adopted_session_is_mine(bb, base):
+    made = sdk(base).sessions.create().id
+    bb.ok("adopt", made)
+    assert outcome(bb.ok("close", "--all", "--yes", "-o", "json")) == ("closed", 0)
+
+
+def test_two_owners_with_one_key_never_end_each_others_sessions(bb, base):
+    her = {"BSESS_OWNER": "she", "BSESS_STATE_DIR": str(bb.folder / "hers")}
+    with strangers.a_process() as owner:
+        mine = bb.create("--owner-pid", str(owner.pid))["id"]
+        hers = bb.create("--owner-pid", str(owner.pid), env=her)["id"]
+    bb.ok("sweep", "--yes", "--older-than", "1s", "--min-age", "1s")
+    assert base.running() == [hers]
+    mine = bb.create()["id"]
+    bb.ok("sweep", "--yes", env=her)
+    bb.ok("close", "--all", "--yes", env=her)
+    assert base.running() == [mine]
+
+
+def test_an_orphan_is_found_by_its_tag_on_a_machine_without_the_ledger(bb, base):
+    made = base.put(metadata={"bsess_owner": "me", "bsess_key": "x"}, age=7200, ttl=21_600)
+    swept = bb.ok("sweep", "--yes", "--older-than", "1h", "-o", "json")
+    assert outcome(swept) == ("closed", 0)
+    assert swept.outcomes[0]["id"] == made
+
+
+# A create whose answer was lost.
+
+
+def test_a_create_whose_answer_was_lost_is_found_again_and_never_sent_twice(bb, base):
+    base.misbehave["Sessions_create"] = "lost"
+    made = bb.create()
+    assert base.running() == [made["id"]]
+    assert made["connect_url"]
+    assert len(base.asked("POST", "/v1/sessions")) == 1
+    assert outcome(bb.ok("close", made["id"], "-o", "json")) == ("closed", 0)
+
+
+def test_a_lost_create_that_nobody_found_is_looked_for_until_a_minute_has_passed(bb, base):
+    base.misbehave["Sessions_create"] = 500
+    assert bb.run("create").code == 5
+    spared = bb.ok("sweep", "--yes", "-o", "json").json["data"]["decisions"]
+    assert [item["decision"] for item in spared] == ["spare"]
+    assert len(bb.rows()) == 1
+    with sqlite3.connect(bb.state / "ledger.sqlite3") as ledger:
+        ledger.execute("UPDATE session SET missed_at = missed_at - 61")
+    ledger.close()
+    bb.ok("sweep", "--yes")
+    assert bb.rows() == []
+    assert len(base.asked("POST", "/v1/sessions")) == 1
+
+
+def test_of_several_that_carry_one_tag_one_is_kept_and_the_rest_released(bb, base):
+    made = bb.create()
+    metadata = base.sessions[made["id"]]["userMetadata"]
+    extra = [base.put(metadata=metadata) for _ in range(2)]
+    ended = bb.ok("sweep", "--yes", "-o", "json")
+    assert {item["id"] for item in ended.outcomes} == set(extra)
+    assert base.running() == [made["id"]]
+
+
+@pytest.mark.parametrize(
+    "point", ["return:SqliteLedger.intend", "return:BrowserbaseProvider.create", "return:SqliteLedger.change#1"]
+)
+def test_a_create_killed_at_any_step_leaves_nothing_after_one_sweep(bb, base, point):
+    ended = bb.run("create", env={"PYTHONPATH": str(KILLING), "KILL_AT": point})
+    assert ended.code == -signal.SIGKILL
+    bb.ok("sweep", "--yes")
+    assert base.running() == []
+
+
+# Limits.
+
+
+def test_taken_slots_name_my_sessions_and_close_needs_no_slot(bb, base):
+    base.concurrency = 2
+    made = [bb.create()["id"] for _ in range(2)]
+    full = bb.run("create", "-o", "json")
+    assert (full.code, error(full)["code"]) == (6, "slots")
+    assert f"bsess close {made[0]} --force" in full.err
+    assert len(full.err.splitlines()) == 2
+    assert len(base.asked("POST", "/v1/sessions")) == 3, "no blind retry"
+    assert outcome(bb.ok("close", made[0], "-o", "json")) == ("closed", 0)
+
+
+def test_minutes_plan_and_rate_each_have_their_own_code(bb, base):
+    base.minutes_left = False
+    ended = bb.run("create", "-o", "json")
+    assert (ended.code, error(ended)["code"]) == (6, "minutes")
+    base.minutes_left, base.plan = True, "free"
+    ended = bb.run("create", "--keep-alive", "on", "-o", "json")
+    assert (ended.code, error(ended)["code"]) == (4, "plan")
+    base.create_rate = Window(0, 60)
+    base.create_rate._times = [time.monotonic()]
+    ended = bb.run("create", "-o", "json", "--deadline", "3s")
+    assert (ended.code, error(ended)["code"]) == (6, "rate")
+
+
+def test_a_create_refused_by_rate_waits_as_it_was_told_and_is_made_once(bb, base):
+    base.create_rate = Window(2, 1.5)
+    made = bb.ok("create", "--count", "4", "-o", "name").lines
+    assert sorted(made) == sorted(base.running())
+    assert len(made) == 4
+
+
+def test_many_closes_keep_to_the_rate_and_waste_little(bb, base):
+    ids = [base.put(metadata={"bsess_owner": "me"}) for _ in range(2000)]
+    base.rate = Window(300, 1.0)
+    ended = bb.ok("close", "-", "--foreign", "-o", "json", "--workers", "16", stdin="\n".join(ids), timeout=120)
+    assert {item["outcome"] for item in ended.outcomes} == {"closed"}
+    assert base.running() == []
+    assert base.refused <= 0.03 * len(base.requests), (base.refused, len(base.requests))
+
+
+# What it tells.
+
+
+def test_what_nobody_has_seen_before_is_shown_and_counts_as_a_life(bb, base):
+    known = bb.create()["id"]
+    base.sessions[known] |= {"status": "HIBERNATING", "colour": "blue", "expiresAt": "2020-01-01T00:00:00.12+00:00"}
+    base.put(createdAt="soon", expiresAt=None)
+    (session,) = [item for item in bb.ok("list", "-p", "bb", "-o", "json").sessions if item["id"] == known]
+    assert session["status"] == "hibernating"
+    assert len(bb.rows()) == 1
+    assert bb.ok("show", known, "-o", "json").json["data"]["details"]["colour"] == "blue"
+
+
+@pytest.mark.parametrize("digits", [2, 3, 6])
+def test_times_are_read_with_any_fraction(bb, base, digits):
+    base.put(createdAt=f"2026-11-20T10:00:00.{'1' * digits}+00:00")
+    (session,) = bb.ok("list", "-p", "bb", "-o", "json").sessions
+    assert session["created_at"] == "2026-11-20T10:00:00Z"
+
+
+def test_ended_ones_are_listed_by_status(bb, base):
+    ended = {status: base.put(status=status.upper()) for status in ("error", "timed_out", "completed")}
+    runs = base.put(metadata={"job": "1"})
+    assert listed(bb) == {runs}
+    for status, name in ended.items():
+        assert listed(bb, "--status", status) == {name}
+    assert listed(bb, "--status", "all") == {runs, *ended.values()}
+    assert listed(bb, "--status", "all", "--label", "job=1") == {runs}
+    assert base.requests[-1][2]["q"] == "user_metadata['job']:'1'"
+
+
+def test_usage_tells_slots_minutes_and_bytes(bb, base):
+    bb.create()
+    base.put()
+    (usage,) = bb.ok("usage", "-o", "json").json["data"]["usage"]
+    told = {key: usage[key] for key in ("mine", "running", "slots", "minutes_used", "proxy_bytes")}
+    assert told == {"mine": 1, "running": 2, "slots": 25, "minutes_used": 123, "proxy_bytes": 4567}
+
+
+def test_show_masks_what_opens_the_session(bb, base):
+    made = bb.create()
+    for form in ("json", "table", "tsv"):
+        shown = bb.ok("show", made["id"], "-o", form)
+        assert made["id"] in shown.out
+        assert SIGNING not in shown.out + shown.err
+
+
+def test_live_prints_the_view_and_opens_it(bb, base):
+    made = bb.create()
+    assert bb.ok("live", made["id"]).out.endswith("-full\n")
+    assert bb.ok("live", made["id"][:8], "--pages").out.endswith("-page\n")
+    opened = bb.folder / "opened"
+    browser = bb.folder / "browser"
+    browser.write_text(f'#!/bin/sh\necho "$1" > {opened}\n')
+    browser.chmod(0o755)
+    bb.ok("live", made["id"], "--open", env={"BROWSER": f"{browser} %s"})
+    assert wait_for(opened.exists, 5)
+
+
+def test_logs_and_recording_come_as_json(bb, base):
+    made = bb.create()
+    assert [json.loads(line)["method"] for line in bb.ok("logs", made["id"]).lines] == ["Page.x"]
+    assert len(json.loads(bb.ok("recording", made["id"]).out)) == 3
+    file = bb.folder / "rec.json"
+    bb.ok("recording", made["id"], "--file", str(file))
+    assert len(json.loads(file.read_text())) == 3
+    assert bb.run("recording", made["id"], "--file", "/no/such/folder/x").code == 1
+
+
+def test_a_provider_without_them_says_so_before_any_request(bb, base):
+    made = bb.create("-p", "local")
+    base.requests.clear()
+    for command in ("live", "logs", "recording"):
+        ended = bb.run(command, made["id"])
+        assert ended.code == 2
+        assert "local has no" in ended.err
+    assert base.requests == []
+
+
+@pytest.mark.parametrize("fault", [None, 400, 401, 429, 500, "lost", b"<html>"])
+def test_neither_key_nor_signing_key_is_in_any_output(bb, base, fault):
+    made = bb.create()
+    for operation in ("Sessions_create", "Sessions_list", "Sessions_get", "Sessions_update"):
+        base.misbehave[operation] = fault
+    told = [
+        bb.run(*words, "-v", "--debug", "--deadline", "1s")
+        for words in (["list", "-o", "json"], ["create"], ["show", made["id"]], ["close", made["id"]], ["usage"])
+    ]
+    told.append(bb.run("history", "-o", "json"))
+    assert not [ended for ended in told if API_KEY in ended.out + ended.err or SIGNING in ended.out + ended.err]
+    with sqlite3.connect(bb.state / "ledger.sqlite3") as ledger:
+        assert API_KEY not in "\n".join(ledger.iterdump())
+    ledger.close()
