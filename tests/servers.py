@@ -19,8 +19,10 @@ from http import HTTPStatus
 from pathlib import Path
 
 BROWSERLESS = "2.42.0"
+PRISM = "5.16.0"
 CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "bsess-tests"
 BROWSERLESS_HOME = CACHE / f"browserless-{BROWSERLESS}"
+PRISM_HOME = CACHE / f"prism-{PRISM}"
 # Routes whose browser is not there keep the server from starting.
 ROUTES = ("chromium", "management")
 FIND_BROWSER = 'import("playwright-core").then(m => process.stdout.write(m.default.chromium.executablePath()))'
@@ -39,29 +41,83 @@ def install() -> None:
     with (CACHE / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not BROWSERLESS_HOME.exists():
-            _install_browserless()
+            _install(f"@browserless.io/browserless@{BROWSERLESS}", BROWSERLESS_HOME, _link_routes)
+        if not PRISM_HOME.exists():
+            _install(f"@stoplight/prism-cli@{PRISM}", PRISM_HOME, lambda _: None)
 
 
-def _install_browserless() -> None:
+def _install(package: str, home: Path, finish) -> None:
     npm = node().parent.parent / "lib" / "node_modules" / "npm" / "bin" / "npm-cli.js"
     new = Path(tempfile.mkdtemp(prefix="new-", dir=CACHE))
     try:
         (new / "package.json").write_text('{"name": "servers", "private": true, "version": "0.0.0"}')
         flags = ["--silent", "--no-audit", "--no-fund", "--no-package-lock", "--ignore-scripts"]
         subprocess.run(
-            [node(), npm, "install", *flags, f"@browserless.io/browserless@{BROWSERLESS}"],
+            [node(), npm, "install", *flags, package],
             cwd=new,
             env={**os.environ, "PUPPETEER_SKIP_DOWNLOAD": "1", "PLAYWRIGHT_SKIP_BROWSER_DOWNLOAD": "1"},
             check=True,
             stdin=subprocess.DEVNULL,
         )
-        (new / "routes").mkdir()
-        for route in ROUTES:
-            (new / "routes" / route).symlink_to(f"../node_modules/@browserless.io/browserless/build/routes/{route}")
-        new.rename(BROWSERLESS_HOME)
+        finish(new)
+        new.rename(home)
     except BaseException:
         shutil.rmtree(new, ignore_errors=True)
         raise
+
+
+def _link_routes(home: Path) -> None:
+    (home / "routes").mkdir()
+    for route in ROUTES:
+        (home / "routes" / route).symlink_to(f"../node_modules/@browserless.io/browserless/build/routes/{route}")
+
+
+def free_port() -> int:
+    """Return a port of loopback that nobody listens on now."""
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        return free.getsockname()[1]
+
+
+class Prism:
+    """A mock server of an OpenAPI document that refuses what the document does not allow."""
+
+    def __init__(self, document: Path) -> None:
+        assert PRISM_HOME.exists(), "the server is not installed: run `bash tests/run` once"
+        port = free_port()
+        self.url = f"http://127.0.0.1:{port}"
+        self._log = tempfile.TemporaryFile("w+")  # noqa: SIM115  closed with the server
+        self._process = subprocess.Popen(
+            [
+                node(),
+                PRISM_HOME / "node_modules/@stoplight/prism-cli/dist/index.js",
+                "mock",
+                "--errors",
+                "-p",
+                str(port),
+                document,
+            ],
+            env={"PATH": "/usr/bin:/bin", "HOME": str(PRISM_HOME), "NO_COLOR": "1"},
+            stdin=subprocess.DEVNULL,
+            stdout=self._log,
+            stderr=self._log,
+            start_new_session=True,
+        )
+        end = time.monotonic() + 60
+        while "Prism is listening" not in self.log():
+            assert self._process.poll() is None, self.log()
+            assert time.monotonic() < end, self.log()
+            time.sleep(0.05)
+
+    def log(self) -> str:
+        """Return what it has said so far."""
+        self._log.seek(0)
+        return self._log.read()
+
+    def close(self) -> None:
+        """End it."""
+        os.killpg(self._process.pid, signal.SIGKILL)
+        self._process.wait(10)
+        self._log.close()
 
 
 class RealBrowserless:
@@ -72,8 +128,7 @@ class RealBrowserless:
         self.token = token
         self._limits = {"CONCURRENT": str(concurrent), "QUEUED": str(queued), "TIMEOUT": str(timeout)}
         self._folder = Path(tempfile.mkdtemp(prefix="bs-", dir="/tmp"))
-        with socket.create_server(("127.0.0.1", 0)) as free:
-            self.port = free.getsockname()[1]
+        self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         self._process = None
         self.start()

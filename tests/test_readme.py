@@ -20,7 +20,23 @@ from worlds import ROOT
 TEXT = (ROOT / "README.md").read_text()
 BLOCKS = [(kind, text) for kind, text in re.findall(r"^```(\w*)\n(.*?)^```$", TEXT, re.DOTALL | re.MULTILINE)]
 INLINE = re.findall(r"`([^`\n]+)`", re.sub(r"^```.*?^```$", "", TEXT, flags=re.DOTALL | re.MULTILINE))
-COMMANDS = ("create", "list", "close", "sweep", "run", "adopt", "tag", "usage", "bql", "history", "completion")
+COMMANDS = (
+    "create",
+    "list",
+    "close",
+    "sweep",
+    "run",
+    "adopt",
+    "tag",
+    "usage",
+    "show",
+    "live",
+    "logs",
+    "recording",
+    "bql",
+    "history",
+    "completion",
+)
 
 
 def block(kind):

@@ -11,11 +11,16 @@ import sys
 import pytest
 
 import bsess
+from fake_browserbase import API_KEY
 from fake_browserless import TOKEN
 from worlds import ROOT, write_config
 
 SOURCE = ROOT / "src" / "bsess"
-COMMANDS = ["create", "list", "close", "sweep", "run", "adopt", "tag", "usage", "bql", "history", "completion"]
+TELLING = ["live", "logs", "recording"]
+COMMANDS = [
+    *("create", "list", "close", "sweep", "run", "adopt", "tag", "usage", "show", "bql", "history", "completion"),
+    *TELLING,
+]
 CONFIG_COMMANDS = ["config show", "config path", "config init"]
 HEAVY = {"rich", "click", "pydantic", "asyncio", "httpx", "pygments", "websockets", "psycopg"}
 
@@ -129,7 +134,7 @@ def examples(world, command):
 
 
 @pytest.mark.parametrize("command", [*COMMANDS, *CONFIG_COMMANDS])
-def test_each_example_in_the_help_runs(world, command, cloud):
+def test_each_example_in_the_help_runs(world, command, cloud, base):
     if command == "bql":
         world.variables["BROWSERLESS_TOKEN"] = TOKEN
         write_config(world, f'default = "work"\n[profiles.work]\nprovider = "browserless"\nurl = "{cloud.url}"\n')
@@ -147,6 +152,10 @@ def test_each_example_in_the_help_runs(world, command, cloud):
         assert shlex.split(example)[0] == "bsess"
         if command == "config init":
             world.config.unlink()
+        if command in TELLING:
+            world.variables["BROWSERBASE_API_KEY"] = API_KEY
+            write_config(world, f'default = "bb"\n[profiles.bb]\nprovider = "browserbase"\nurl = "{base.url}"\n')
+            example = example.replace("5a1b0cc4-5f0a-4a2e-8f2e-3f1f2f1f0a11", base.put())
         if "abcdefghijklmnop" in example:
             flags = ["--stealth"] if command == "bql" else []
             example = example.replace("abcdefghijklmnop", world.create(*flags)["id"])
