@@ -93,6 +93,9 @@ class FakeBrowserbase(LoopbackServer):
         self.latency = 0.0
         self.release_seconds = 0.0
         self.refused = 0
+        self.pages = ["0"]
+        self.download_polls = 2
+        self.contexts = {}
         self._releases = {}
         self._lock = threading.Lock()
         super().__init__(self._handle)
@@ -134,6 +137,10 @@ class FakeBrowserbase(LoopbackServer):
         body = json.loads(raw) if raw else None
         if self.latency:
             time.sleep(self.latency)
+        if parts.path.startswith("/download/"):
+            # Whoever has the URL may: the account's key is for the API.
+            send(handler, 200, b"video of " + parts.path.rpartition("/")[2].encode(), kind="video/mp4")
+            return
         with self._lock:
             self.requests.append((method, parts.path, query, body))
             key = handler.headers.get("x-bb-api-key")
@@ -280,6 +287,42 @@ class FakeBrowserbase(LoopbackServer):
         status, found = self._named(names)
         event = {"data": {}, "sessionId": names["id"], "timestamp": 1, "type": 2}
         return (200, [event] * 3) if status == 200 else (status, found)
+
+    def _Sessions_createRecordingDownloads(self, names, query, body):
+        status, found = self._named(names)
+        if status != 200:
+            return status, found
+        if found["status"] not in TERMINAL:
+            return 409, "Session has not ended"
+        if not self.pages:
+            return 422, "Session was not recorded"
+        return 202, self._downloads(names["id"], "PENDING")
+
+    def _Sessions_listRecordingDownloads(self, names, query, body):
+        status, found = self._named(names)
+        self.download_polls -= 1
+        ready = "COMPLETED" if self.download_polls <= 0 else "PENDING"
+        return (200, self._downloads(names["id"], ready)) if status == 200 else (status, found)
+
+    def _downloads(self, name, status):
+        rows = [{"pageId": page, "status": status} for page in self.pages]
+        if status == "COMPLETED":
+            rows = [{**row, "downloadUrl": f"{self.url}/download/{row['pageId']}"} for row in rows]
+        return {"downloads": rows}
+
+    def _Contexts_create(self, names, query, body):
+        name = str(uuid.uuid4())
+        self.contexts[name] = {"id": name, "createdAt": when(time.time()), "updatedAt": when(time.time())}
+        self.contexts[name]["projectId"] = PROJECT
+        secret = {"uploadUrl": "https://x/", "publicKey": "k", "cipherAlgorithm": "a", "initializationVectorSize": 16}
+        return 201, {"id": name, **secret}
+
+    def _Contexts_get(self, names, query, body):
+        found = self.contexts.get(names["id"])
+        return (200, found) if found else (404, "Context not found")
+
+    def _Contexts_delete(self, names, query, body):
+        return (204, None) if self.contexts.pop(names["id"], None) else (404, "Context not found")
 
     def _Projects_list(self, names, query, body):
         return 200, [self._project()]

@@ -436,3 +436,32 @@ def test_neither_key_nor_signing_key_is_in_any_output(bb, base, fault):
     with sqlite3.connect(bb.state / "ledger.sqlite3") as ledger:
         assert API_KEY not in "\n".join(ledger.iterdump())
     ledger.close()
+
+
+def test_videos_are_asked_for_waited_for_and_written(bb, base):
+    made = bb.create()["id"]
+    file = bb.folder / "rec.mp4"
+    early = bb.run("recording", made, "--mp4", "--file", str(file))
+    assert (early.code, "bsess close" in early.err) == (1, True)
+    bb.ok("close", made)
+    told = bb.ok("recording", made, "--mp4", "--file", str(file))
+    assert told.lines == [str(file)]
+    assert "0 of 1 videos are ready" in told.err
+    assert file.read_bytes() == b"video of 0"
+    base.pages = ["0", "1"]
+    assert bb.ok("recording", made, "--mp4", "--file", str(file)).lines == [
+        str(bb.folder / "rec-0.mp4"), str(bb.folder / "rec-1.mp4"),
+    ]  # fmt: skip
+    base.pages = []
+    assert bb.run("recording", made, "--mp4", "--file", str(file)).code == 1
+    assert bb.run("recording", made, "--mp4").code == 2
+
+
+def test_a_context_is_made_shown_and_deleted(bb, base):
+    (name,) = bb.ok("context", "create").lines
+    assert json.loads(bb.ok("context", "show", name).out)["id"] == name
+    bb.ok("context", "delete", name)
+    assert base.contexts == {}
+    for command in ("show", "delete"):
+        assert bb.run("context", command, name).code == 1
+    assert bb.run("context", "create", "-p", "local").code == 2

@@ -25,6 +25,10 @@ WORDS = [
     ["live", ID, "--pages"],
     ["logs", ID],
     ["recording", ID],
+    ["recording", ID, "--mp4", "--file", "rec.mp4"],
+    ["context", "create"],
+    ["context", "show", ID],
+    ["context", "delete", ID],
     ["usage", "-p", "bb"],
     ["sweep", "--yes", "--older-than", "1h"],
 ]
@@ -51,9 +55,9 @@ def violations(text):
 @pytest.mark.parametrize("words", [*WORDS, *(["create", *flags] for flags, _ in FLAGS)], ids=" ".join)
 def test_the_contracts_own_server_accepts_each_request(bb, prism, words):
     before = len(prism.log())
-    bb.run(*words, "--deadline", "10s")
+    bb.run(*words, "--deadline", "3s")
     said = prism.log()[before:]
-    assert re.search(r"(GET|POST) /v1/", said, re.IGNORECASE) or "Request received" in said, said
+    assert re.search(r"(GET|POST|DELETE) /v1/", said, re.IGNORECASE) or "Request received" in said, said
     assert violations(said) == []
 
 

@@ -33,6 +33,7 @@ COMMANDS = (
     "live",
     "logs",
     "recording",
+    "context",
     "bql",
     "history",
     "completion",

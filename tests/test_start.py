@@ -21,7 +21,9 @@ COMMANDS = [
     *("create", "list", "close", "sweep", "run", "adopt", "tag", "usage", "show", "bql", "history", "completion"),
     *TELLING,
 ]
-CONFIG_COMMANDS = ["config show", "config path", "config init"]
+THERE = "5a1b0cc4-5f0a-4a2e-8f2e-3f1f2f1f0a11"
+CONTEXT_COMMANDS = ["context create", "context show", "context delete"]
+CONFIG_COMMANDS = ["config show", "config path", "config init", *CONTEXT_COMMANDS]
 HEAVY = {"rich", "click", "pydantic", "asyncio", "httpx", "pygments", "websockets", "psycopg"}
 
 
@@ -99,7 +101,7 @@ def test_without_a_command_the_help_is_printed_and_the_code_is_usage(world):
 
 
 @pytest.mark.parametrize("flag", ["-h", "--help"])
-@pytest.mark.parametrize("command", ["", "config", *COMMANDS, *CONFIG_COMMANDS])
+@pytest.mark.parametrize("command", ["", "config", "context", *COMMANDS, *CONFIG_COMMANDS])
 def test_help_is_everywhere_and_succeeds(world, command, flag):
     ended = world.ok(*command.split(), flag)
     assert ended.out.startswith(f"Usage: bsess {command}".rstrip())
@@ -124,7 +126,7 @@ def test_help_needs_neither_config_nor_state_folder(world):
 
 def test_the_commands_of_these_tests_are_all_there_are(world):
     listed = world.ok("-h").out.partition("Commands:\n")[2]
-    assert set(re.findall(r"^  ([a-z]+) ", listed, re.MULTILINE)) == {*COMMANDS, "config"}
+    assert set(re.findall(r"^  ([a-z]+) ", listed, re.MULTILINE)) == {*COMMANDS, "config", "context"}
 
 
 def examples(world, command):
@@ -152,10 +154,11 @@ def test_each_example_in_the_help_runs(world, command, cloud, base):
         assert shlex.split(example)[0] == "bsess"
         if command == "config init":
             world.config.unlink()
-        if command in TELLING:
+        if command in (*TELLING, *CONTEXT_COMMANDS):
             world.variables["BROWSERBASE_API_KEY"] = API_KEY
             write_config(world, f'default = "bb"\n[profiles.bb]\nprovider = "browserbase"\nurl = "{base.url}"\n')
-            example = example.replace("5a1b0cc4-5f0a-4a2e-8f2e-3f1f2f1f0a11", base.put())
+            base.contexts[THERE] = {"id": THERE}
+            base.put(id=THERE, status="COMPLETED")
         if "abcdefghijklmnop" in example:
             flags = ["--stealth"] if command == "bql" else []
             example = example.replace("abcdefghijklmnop", world.create(*flags)["id"])

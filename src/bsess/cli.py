@@ -32,6 +32,10 @@ config_app = typer.Typer(
     help="Where each setting came from; a new config file.", rich_markup_mode=None, context_settings=HELP
 )
 app.add_typer(config_app, name="config")
+context_app = typer.Typer(
+    help="Saved cookies and storage, for create --context.", rich_markup_mode=None, context_settings=HELP
+)
+app.add_typer(context_app, name="context")
 
 
 def _version(value: bool) -> None:
@@ -566,15 +570,21 @@ def recording(
     *,
     profile: OneProfile = None,
     file: Annotated[Optional[str], typer.Option("--file", metavar="PATH", help="Write it there instead.")] = None,
+    mp4: Annotated[bool, typer.Option("--mp4", help="As MP4 videos, one for each page; waits for them.")] = False,
 ) -> int:
-    """Print a session's recording as rrweb events in JSON (Browserbase).
+    """Print a session's recording as rrweb events in JSON, or have videos made of it (Browserbase).
 
     \b
     Examples:
       bsess recording 5a1b0cc4-5f0a-4a2e-8f2e-3f1f2f1f0a11 --file rec.json
+      bsess recording 5a1b0cc4-5f0a-4a2e-8f2e-3f1f2f1f0a11 --mp4 --file rec.mp4
     """
-    from bsess.commands.details import recording
+    from bsess.commands.details import recording, videos
 
+    if mp4:
+        if file is None:
+            raise UsageError("--mp4 needs --file", hint="--mp4 --file rec.mp4")
+        return invocation.run("recording", lambda context: videos(context, session, profile, file))
     return invocation.run("recording", lambda context: recording(context, session, profile, file))
 
 
@@ -689,6 +699,48 @@ def config_init(invocation: Invocation) -> int:
     return invocation.run(
         "config init", lambda context: init(context.config.path.value, owner=context.config.owner.value)
     )
+
+
+OneContext = Annotated[str, typer.Argument(metavar="ID", show_default=False)]
+
+
+@_command(context_app, "create", _READS)
+def context_create(invocation: Invocation, *, profile: OneProfile = None) -> int:
+    """Make an empty context and print its id (Browserbase).
+
+    \b
+    Examples:
+      bsess context create
+    """
+    from bsess.commands import context as contexts
+
+    return invocation.run("context create", lambda context: contexts.create(context, profile))
+
+
+@_command(context_app, "show", _READS)
+def context_show(invocation: Invocation, name: OneContext, *, profile: OneProfile = None) -> int:
+    """Show one context.
+
+    \b
+    Examples:
+      bsess context show 5a1b0cc4-5f0a-4a2e-8f2e-3f1f2f1f0a11
+    """
+    from bsess.commands import context as contexts
+
+    return invocation.run("context show", lambda context: contexts.show(context, name, profile))
+
+
+@_command(context_app, "delete", _READS)
+def context_delete(invocation: Invocation, name: OneContext, *, profile: OneProfile = None) -> int:
+    """Delete one context, with all that it saved.
+
+    \b
+    Examples:
+      bsess context delete 5a1b0cc4-5f0a-4a2e-8f2e-3f1f2f1f0a11
+    """
+    from bsess.commands import context as contexts
+
+    return invocation.run("context delete", lambda context: contexts.delete(context, name, profile))
 
 
 def main(invocation: Invocation, arguments: list[str]) -> int:

@@ -41,9 +41,8 @@ class Context:
     """One command's surroundings.
 
     `confirm` is shown what is to end and returns whether to go on; `emit` gets each session or outcome as it comes,
-    `expect` how many of them are about to come;
-    `warn` gets a line for people, `alarm` one that they must not miss, `log` one for each request. `timeout` (seconds)
-    bounds one request, `until` (monotonic) the whole command.
+    `expect` how many of them are about to come. `warn` and `note` get a line for people, `alarm` one that they must not
+    miss, `log` one for each request. `timeout` (seconds) bounds one request, `until` (monotonic) the whole command.
     """
 
     config: Config
@@ -54,6 +53,7 @@ class Context:
     emit: Callable[[Session | Outcome], None] = _nothing
     expect: Callable[[int], None] = _nothing
     warn: Callable[[str], None] = _nothing
+    note: Callable[[str], None] = _nothing
     alarm: Callable[[str], None] = _nothing
     log: Callable[[str], None] = _nothing
     timeout: float = 30.0

@@ -133,6 +133,7 @@ class Invocation:
             confirm=self._confirm,
             log=(lambda line: self.say([line])) if flags.verbose else _ignore,
             alarm=lambda line: self.say_problems([f"bsess: {line}"]),
+            note=lambda line: self.say([line]),
             warn=lambda line: self.say([f"warning: {line}"]),
             timeout=30.0 if flags.timeout is None else durations.parse(flags.timeout, name="--timeout"),
             until=None if deadline is None else time.monotonic() + deadline,

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import TYPE_CHECKING, ClassVar, Protocol
+from typing import TYPE_CHECKING, BinaryIO, ClassVar, Protocol
 
 from bsess.errors import AuthError
 
@@ -38,6 +38,7 @@ class Capability(StrEnum):
     FIND = "find"
     PAST = "past"
     DETAILS = "details"
+    CONTEXTS = "contexts"
 
 
 def _no_token() -> Token:
@@ -234,6 +235,28 @@ class TellsDetails(Protocol):
 
     def recording(self, session_id: str) -> list[object]:
         """Return its recording as events."""
+
+    def videos(self, session_id: str, waiting: Callable[[int, int], None]) -> list[tuple[str, str]]:
+        """Ask for its recording as videos, wait for them, and return (page, URL) of each.
+
+        `waiting` is told how many there are of how many.
+        """
+
+    def fetch(self, url: str, file: BinaryIO) -> int:
+        """Write a video to a file and return its size in bytes."""
+
+
+class KeepsContexts(Protocol):
+    """What a provider of capability CONTEXTS does besides: a context is what `--context` takes."""
+
+    def create_context(self) -> str:
+        """Make an empty one and return its id. Raises BsessError."""
+
+    def context(self, context_id: str) -> Mapping[str, object] | None:
+        """Return the provider's own document of one, or None where it knows none."""
+
+    def delete_context(self, context_id: str) -> bool:
+        """Delete one; False where the provider knows none."""
 
 
 class Queries(Protocol):

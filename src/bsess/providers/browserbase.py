@@ -11,8 +11,9 @@ import hashlib
 import json
 import math
 import re
+import time
 from datetime import datetime
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, BinaryIO, ClassVar
 from urllib.parse import quote, urlencode
 
 from bsess import network
@@ -42,7 +43,7 @@ from bsess.providers.options import chosen, merged, proxy
 
 if TYPE_CHECKING:
     import builtins
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
 BASE = "https://api.browserbase.com"
 REGIONS = ("us-west-2", "us-east-1", "eu-central-1", "ap-southeast-1")
@@ -60,6 +61,13 @@ _OPTIONS = {
     *("os", "extension", "set"),
 }
 _OWN = ("timeout", "userMetadata")
+# How long to wait between two looks for a video, doubled each time.
+VIDEO_PAUSE_SECONDS, VIDEO_PAUSE_MAX_SECONDS = 0.25, 5.0
+_NO_VIDEO = {
+    409: "it has not ended: `bsess close` ends it",
+    410: "its recording is no longer kept",
+    422: "it was not recorded",
+}
 _VIEWPORT = re.compile(r"([1-9]\d{1,4})x([1-9]\d{1,4})", re.ASCII)
 _OK, _NOT_FOUND, _PAYMENT, _FORBIDDEN, _BUSY = 200, 404, 402, 403, 429
 _SLOTS_TAKEN = "concurrent sessions limit"
@@ -72,7 +80,10 @@ class BrowserbaseProvider:
 
     name: ClassVar[str] = "browserbase"
     capabilities: ClassVar[frozenset[Capability]] = frozenset(
-        {Capability.REGIONS, Capability.TAG, Capability.USAGE, Capability.FIND, Capability.PAST, Capability.DETAILS}
+        {
+            *(Capability.REGIONS, Capability.TAG, Capability.USAGE, Capability.FIND),
+            *(Capability.PAST, Capability.DETAILS, Capability.CONTEXTS),
+        }
     )
     ttl_bounds: ClassVar[tuple[float, float]] = (60.0, 21_600.0)
 
@@ -215,6 +226,65 @@ class BrowserbaseProvider:
         found = self._read(f"/v1/sessions/{quote(session_id, safe='')}/recording", what="recording", session=session_id)
         return found if isinstance(found, list) else []
 
+    def videos(self, session_id: str, waiting: Callable[[int, int], None]) -> builtins.list[tuple[str, str]]:
+        """POST for the videos, then look until each is there or has failed."""
+        url = f"{self._url(session_id)}/recording/downloads"
+        answer = self._client.send("POST", url)
+        pause = VIDEO_PAUSE_SECONDS
+        while True:
+            if not answer.ok:
+                raise self._no_video(answer, session_id)
+            rows = self._downloads(answer)
+            ready = [row for row in rows if row.get("status") in ("COMPLETED", "FAILED")]
+            waiting(len(ready), len(rows))
+            if len(ready) == len(rows):
+                break
+            if pause >= self._settings.seconds_left():
+                raise UnreachableError(
+                    f"{session_id}: its video is not there yet", code="deadline", hint="give it a longer --deadline"
+                )
+            time.sleep(pause)
+            pause = min(pause * 2, VIDEO_PAUSE_MAX_SECONDS)
+            answer = self._client.send("GET", url)
+        found = [
+            (str(row.get("pageId")), row["downloadUrl"]) for row in rows if isinstance(row.get("downloadUrl"), str)
+        ]
+        if not found:
+            raise FailedError(f"{session_id}: no video could be made of it", code="no_video", session=session_id)
+        return found
+
+    def fetch(self, url: str, file: BinaryIO) -> int:
+        """Download a video; the key goes to the API's own host alone."""
+        return self._client.download(url, file)
+
+    def create_context(self) -> str:
+        """POST /v1/contexts, once."""
+        answer = self._client.send("POST", f"{self.base_url}/v1/contexts", body={}, repeatable=False)
+        if not answer.ok:
+            raise self._client.failure(answer, what="context create")
+        document = self._client.json(answer, what="context create")
+        found = document.get("id") if isinstance(document, dict) else None
+        if not isinstance(found, str):
+            raise UnreachableError("context create: the answer has no id", code="malformed")
+        return found
+
+    def context(self, context_id: str) -> Mapping[str, object] | None:
+        """GET /v1/contexts/ID."""
+        answer = self._client.send("GET", self._context_url(context_id))
+        if answer.status == _NOT_FOUND:
+            return None
+        if not answer.ok:
+            raise self._client.failure(answer, what="context show")
+        document = self._client.json(answer, what="context show")
+        return document if isinstance(document, dict) else {}
+
+    def delete_context(self, context_id: str) -> bool:
+        """DELETE /v1/contexts/ID."""
+        answer = self._client.send("DELETE", self._context_url(context_id))
+        if answer.ok or answer.status == _NOT_FOUND:
+            return answer.ok
+        raise self._client.failure(answer, what="context delete")
+
     def disconnect(self) -> None:
         """Let go of the HTTP connections."""
         self._client.close()
@@ -241,6 +311,21 @@ class BrowserbaseProvider:
             "userMetadata": _metadata(request.owner, request.labels),
         }
         return merged({key: value for key, value in fields.items() if value is not None}, options.get("set"), own=_OWN)
+
+    def _context_url(self, context_id: str) -> str:
+        return f"{self.base_url}/v1/contexts/{quote(context_id, safe='')}"
+
+    def _downloads(self, answer: Answer) -> builtins.list[dict[str, Any]]:
+        document = self._client.json(answer, what="recording")
+        rows = document.get("downloads") if isinstance(document, dict) else None
+        if not isinstance(rows, list):
+            raise UnreachableError("recording: the answer lists no downloads", code="malformed")
+        return [row for row in rows if isinstance(row, dict)]
+
+    def _no_video(self, answer: Answer, session_id: str) -> BsessError:
+        error = self._client.failure(answer, what="recording", session=session_id)
+        error.hint = _NO_VIDEO.get(answer.status, error.hint)
+        return error
 
     def _url(self, session_id: str) -> str:
         return f"{self.base_url}/v1/sessions/{quote(session_id, safe='')}"
