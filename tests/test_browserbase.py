@@ -465,3 +465,26 @@ def test_a_context_is_made_shown_and_deleted(bb, base):
     for command in ("show", "delete"):
         assert bb.run("context", command, name).code == 1
     assert bb.run("context", "create", "-p", "local").code == 2
+
+
+def test_ids_come_from_a_file_as_from_a_pipe(bb, base):
+    mine = [bb.create()["id"] for _ in range(3)]
+    foreign = base.put()
+    file = bb.folder / "ids"
+    file.write_text("\n".join([*mine, foreign]) + "\n")
+    ended = bb.ok("close", "--file", str(file), "-o", "json")
+    assert [item["outcome"] for item in ended.outcomes].count("closed") == 3
+    assert base.running() == [foreign]
+    assert bb.run("close", "--file", "/no/such/file").code == 2
+
+
+def test_what_failed_is_tried_again_by_the_next_sweep(bb, base):
+    made = bb.create()["id"]
+    base.misbehave["Sessions_update"] = 400
+    assert bb.run("close", made).code == 1
+    base.misbehave.clear()
+    swept = bb.ok("sweep", "--yes", "-o", "json")
+    assert outcome(swept) == ("closed", 0)
+    assert "an earlier close failed" in swept.outcomes[0]["reason"]
+    events = bb.ok("history", "-o", "json").json["data"]["events"]
+    assert [event["event"] for event in events] == ["created", "failed", "swept"]

@@ -10,7 +10,17 @@ import typer
 
 from bsess import __version__, config, durations
 from bsess.errors import BsessError, UsageError
-from bsess.invocation import SWEEP_DEADLINE_SECONDS, Flags, Invocation, ResultUntold, Told, read_ids, read_text
+from bsess.invocation import (
+    SWEEP_DEADLINE_SECONDS,
+    Flags,
+    Invocation,
+    ResultUntold,
+    Told,
+    lines_of,
+    read_file,
+    read_ids,
+    read_text,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -329,6 +339,9 @@ def close(
         typer.Option("--wait-timeout", metavar="DURATION", help="How long to look; implies --wait. [60s]"),
     ] = None,
     foreign: Annotated[bool, typer.Option("--foreign", help="Also ids from standard input that are not mine.")] = False,
+    file: Annotated[
+        Optional[str], typer.Option("--file", metavar="PATH", help="Read ids from there, one a line, as from a pipe.")
+    ] = None,
     ignore_not_found: Annotated[bool, typer.Option("--ignore-not-found", help="An unknown id is no failure.")] = False,
     dry_run: DryRun = False,
 ) -> int:
@@ -346,11 +359,13 @@ def close(
 
     wait_seconds = _duration(wait_timeout, "--wait-timeout") or (60.0 if wait else None)
     selects = every or bool(label) or run or run_id is not None
-    if not ids and not selects:
+    if not ids and not selects and file is None:
         raise UsageError(
-            "close needs an id, - for standard input, or --all, --label or --run", hint="`bsess close --help`"
+            "close needs an id, - for standard input, --file, or --all, --label or --run", hint="`bsess close --help`"
         )
     typed, read = read_ids(ids)
+    if file is not None:
+        read += lines_of(read_file(file, name="--file"))
     options = CloseOptions(
         typed=typed,
         read=read,
@@ -827,11 +842,7 @@ def _query(given: str | None, file: str | None) -> str:
         return str(given)
     if file in (None, "-"):
         return read_text("the query")
-    try:
-        with open(str(file), encoding="utf-8") as opened:  # noqa: PTH123  pathlib is 5 ms
-            return opened.read()
-    except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"--file {file}: {getattr(error, 'strerror', None) or 'it is not UTF-8'}") from error
+    return read_file(str(file), name="--file")
 
 
 def _refuse_constant(name: str) -> None:

@@ -245,7 +245,22 @@ def read_ids(names: Sequence[str]) -> tuple[list[str], list[str]]:
     typed = [name for name in names if name != "-"]
     if len(typed) == len(names):
         return typed, []
-    return typed, [line.strip() for line in read_text("ids").splitlines() if line.strip()]
+    return typed, lines_of(read_text("ids"))
+
+
+def lines_of(text: str) -> list[str]:
+    """Return the lines of a text that hold something."""
+    return [line.strip() for line in text.splitlines() if line.strip()]
+
+
+def read_file(path: str, *, name: str) -> str:
+    """Return what a file holds. Raises UsageError, which names the flag."""
+    try:
+        with open(path, encoding="utf-8") as opened:  # noqa: PTH123  a name as the user gave it
+            return opened.read()
+    except (OSError, UnicodeDecodeError) as error:
+        why = getattr(error, "strerror", None) or "it is not UTF-8"
+        raise UsageError(f"{name} {path}: {why}", hint="one id a line") from error
 
 
 def read_text(what: str) -> str:
