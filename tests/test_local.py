@@ -17,6 +17,7 @@ import pytest
 from playwright.sync_api import sync_playwright
 
 import strangers
+from clients import connect
 from worlds import World, end_world, wait_for
 
 SOMEBODY_ELSE = {"BSESS_OWNER": "somebody-else"}
@@ -69,7 +70,7 @@ def page_url():
 def test_playwright_reads_a_page_and_a_close_leaves_nothing_though_it_is_attached(any_world, page_url, force, seconds):
     made = any_world.create()
     with sync_playwright() as playwright:
-        browser = playwright.chromium.connect_over_cdp(made["connect_url"], timeout=120_000)
+        browser = connect(playwright, made["connect_url"])
         page = browser.new_page()
         page.goto(page_url, timeout=120_000)
         assert page.title() == "here it is"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import configparser
 import os
 import re
 import shlex
@@ -231,3 +232,18 @@ def test_the_python_example_runs(world):
     assert " ws://127.0.0.1:" in first
     assert (second, third) == ("already_closed", "[]")
     world.assert_nothing_left()
+
+
+def test_the_systemd_units_can_be_read_and_their_command_runs(world):
+    service, timer = (configparser.ConfigParser(delimiters="=", interpolation=None) for _ in range(2))
+    texts = [text for kind, text in BLOCKS if kind == "ini"]
+    service.read_string(texts[0])
+    timer.read_string(texts[1])
+    assert timer["Timer"]["OnCalendar"]
+    assert timer["Timer"]["RandomizedDelaySec"] == "60"
+    assert service["Service"]["Type"] == "oneshot"
+    words = shlex.split(service["Service"]["ExecStart"].replace("%h", str(world.folder)))
+    assert words[0] == "bsess"
+    name, _, value = service["Service"]["Environment"].partition("=")
+    world.ok(*words[1:], env={name: value})
+    assert (world.folder / "bsess.prom").exists()

@@ -13,6 +13,7 @@ from playwright.sync_api import sync_playwright
 
 import strangers
 from bsess import cdp
+from clients import connect
 from forwarder import Forwarder, certificate_for
 from servers import RealBrowserless
 from worlds import CHROMIUM_ARGS, leads_a_session, wait_for, write_config
@@ -109,7 +110,7 @@ def listed(world, *arguments, **settings):
 def test_playwright_drives_it_and_a_close_leaves_nothing(own, server):
     made = own.create("--ttl", "2m")
     with sync_playwright() as playwright:
-        browser = playwright.chromium.connect_over_cdp(made["connect_url"], timeout=120_000)
+        browser = connect(playwright, made["connect_url"])
         page = browser.new_page()
         page.set_content("<title>here it is</title>")
         assert page.title() == "here it is"

@@ -405,6 +405,24 @@ def sweep(
         Optional[int], typer.Option("--max-close", min=0, metavar="N", help="End nothing where more than N would end.")
     ] = None,
     dry_run: DryRun = False,
+    plan: Annotated[
+        Optional[str], typer.Option("--plan", metavar="FILE", help="End nothing beyond this plan of --plan-out.")
+    ] = None,
+    plan_out: Annotated[
+        Optional[str], typer.Option("--plan-out", metavar="FILE", help="Write what would end there; end nothing.")
+    ] = None,
+    fail_if_found: Annotated[
+        bool, typer.Option("--fail-if-found", help="End nothing; exit 7 where something would end.")
+    ] = False,
+    lock_wait: Annotated[
+        Optional[str], typer.Option("--lock-wait", metavar="DURATION", help="Wait for another sweep. [0s]")
+    ] = None,
+    report: Annotated[
+        Optional[str], typer.Option("--report", metavar="FILE", help="Also write the JSON document there.")
+    ] = None,
+    metrics: Annotated[
+        Optional[str], typer.Option("--metrics", metavar="FILE", help="Write metrics in the Prometheus text format.")
+    ] = None,
 ) -> int:
     """End what is mine and orphaned, and nothing else; each with its reason.
 
@@ -426,8 +444,15 @@ def sweep(
         protect=protect,
         max_close=max_close,
         dry_run=dry_run,
+        plan=None if plan is None else read_file(plan, name="--plan"),
+        plan_out=plan_out,
+        fail_if_found=fail_if_found,
+        lock_wait=_duration(lock_wait, "--lock-wait") or 0.0,
+        metrics=metrics,
     )
-    return invocation.run("sweep", lambda context: sweep(context, options), deadline=SWEEP_DEADLINE_SECONDS)
+    return invocation.run(
+        "sweep", lambda context: sweep(context, options), deadline=SWEEP_DEADLINE_SECONDS, report=report
+    )
 
 
 @_command(app, "run", ("quiet", "verbose", "debug", "timeout"))

@@ -81,8 +81,12 @@ class Invocation:
         secrets_asked_for: bool = False,
         deadline: float | None = DEADLINE_SECONDS,
         told: Told | None = None,
+        report: str | None = None,
     ) -> int:
-        """Call a command and tell its result; `told` is what follows from whether that could be done."""
+        """Call a command and tell its result; `told` is what follows from whether that could be done.
+
+        `report` is a file for the result as the document of `-o json`, besides what is told.
+        """
         self.command = command
         settings = config.load(self.environment, may_be_missing=command.startswith("config "))
         renderer = self._renderer(settings, secrets_asked_for=secrets_asked_for)
@@ -108,6 +112,8 @@ class Invocation:
                 raise _untold(context, result, error, told) from error
             if told is not None:
                 told.delivered(context, result)
+            if report is not None:
+                _write_report(report, result)
         finally:
             context.close()
         self.say(result.notes)
@@ -281,6 +287,16 @@ def read_text(what: str) -> str:
 
 def _ignore(_: str) -> None:
     return None
+
+
+def _write_report(path: str, result: Result) -> None:
+    import json
+
+    from bsess import whole
+    from bsess.output.records import View, document
+
+    with whole.writing(path) as file:
+        file.write(json.dumps(document(result, View(now=time.time())), indent=2).encode() + b"\n")
 
 
 def _untold(context: Context, result: Result, error: Exception, told: Told | None) -> ResultUntold:

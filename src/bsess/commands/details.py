@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import json
 import os
-from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, BinaryIO, cast
+from typing import TYPE_CHECKING, cast
 
-from bsess import inventory, naming
+from bsess import inventory, naming, whole
 from bsess.errors import FailedError, NotFoundError, UsageError
 from bsess.model import Result
 from bsess.providers.base import UNSUPPORTED, Capability
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Mapping
 
     from bsess.config import Profile
     from bsess.context import Context
@@ -98,7 +97,7 @@ def recording(context: Context, name: str, profile: str | None, file: str | None
     events = provider.recording(wanted.id)
     if file is None:
         return Result("recording", answer=events)
-    with _writing(file) as opened:
+    with whole.writing(file) as opened:
         opened.write(json.dumps(events).encode())
     return Result("recording", text=file)
 
@@ -115,28 +114,10 @@ def videos(context: Context, name: str, profile: str | None, file: str) -> Resul
     stem, ending = os.path.splitext(file)  # noqa: PTH122  a name as the user gave it
     for page, url in found:
         path = file if len(found) == 1 else f"{stem}-{''.join(char for char in page if char.isalnum())}{ending}"
-        with _writing(path) as opened:
+        with whole.writing(path) as opened:
             provider.fetch(url, opened)
         written.append(path)
     return Result("recording", text="\n".join(written))
-
-
-@contextmanager
-def _writing(file: str) -> Iterator[BinaryIO]:
-    """Open a file that takes its name only once it is whole. Raises FailedError."""
-    new = f"{file}.new"
-    try:
-        handle = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
-        with os.fdopen(handle, "wb") as opened:
-            yield opened
-        os.replace(new, file)  # noqa: PTH105
-    except OSError as error:
-        raise FailedError(
-            f"{file} cannot be written: {error.strerror}", code="file", hint="check its folder and its disk"
-        ) from error
-    except BaseException:
-        os.unlink(new)  # noqa: PTH108
-        raise
 
 
 def _telling(context: Context, name: str, profile: str | None, what: str) -> tuple[Named, TellsDetails]:

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
-from bsess import verdict
+from bsess import verdict, whole
 from bsess.config import check_protect
-from bsess.errors import FailedError, LimitError
-from bsess.model import Result
-from bsess.sweep import execution
+from bsess.errors import ExitCode, FailedError, LimitError
+from bsess.model import Problem, Result
+from bsess.sweep import execution, metrics
+from bsess.sweep import plan as plans
 from bsess.sweep.policy import Rules
 
 if TYPE_CHECKING:
@@ -22,7 +23,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class SweepOptions:
-    """What to sweep. Ages are in seconds; `min_age` and `max_close` None take the config's."""
+    """What to sweep. Ages and `lock_wait` are in seconds; `min_age` and `max_close` None take the config's.
+
+    `plan` is a plan's text: nothing beyond it is ended. `plan_out` and `metrics` are files to write.
+    """
 
     profiles: Sequence[str] = ()
     labels: Mapping[str, str] = field(default_factory=dict)
@@ -33,25 +37,83 @@ class SweepOptions:
     protect: Sequence[str] = ()
     max_close: int | None = None
     dry_run: bool = False
+    plan: str | None = None
+    plan_out: str | None = None
+    fail_if_found: bool = False
+    lock_wait: float = 0.0
+    metrics: str | None = None
+
+    @property
+    def only_looks(self) -> bool:
+        """Whether nothing is to be ended."""
+        return self.dry_run or self.plan_out is not None or self.fail_if_found
 
 
 def sweep(context: Context, options: SweepOptions) -> Result:
     """Find the orphans, ask, end them, and say why each was ended or spared."""
+    began = context.now()
+    selection, result = _sweep(context, options)
+    if options.metrics is not None:
+        _write_metrics(context, options.metrics, selection, result, began)
+    return result
+
+
+def _sweep(context: Context, options: SweepOptions) -> tuple[Selection, Result]:
     rules = _rules(context, options)
-    if options.dry_run:
-        return _result(execution.select(context, rules), [], dry_run=True)
+    planned = None if options.plan is None else plans.read(options.plan, name="--plan")
     selection = execution.select(context, rules)
+    if planned is not None:
+        selection = execution.only(selection, planned.has)
+    if options.only_looks:
+        return selection, _looked(context, options, selection)
     decisions = [decision for _, decision in selection.to_end]
     _check_limit(context, options, len(decisions))
     if decisions and not context.confirm(decisions):
         raise FailedError("not confirmed: nothing was ended", code="declined")
     # The answer may have taken its time: looked at again, and only what was shown is ended.
     shown = {(decision.profile, decision.id) for decision in decisions}
-    with execution.lock(context):
+    with execution.lock(context, wait=options.lock_wait):
         again = execution.select(context, rules)
-        kept = execution.only(again, shown)
+        if planned is not None:
+            again = execution.only(again, planned.has)
+        kept = execution.only(again, lambda session: (session.profile, session.id) in shown)
         outcomes = execution.act(context, kept)
-    return _result(kept, outcomes)
+    return kept, _result(kept, outcomes)
+
+
+def _looked(context: Context, options: SweepOptions, selection: Selection) -> Result:
+    """Tell what would end, to a plan file too; what was found may be what is asked about."""
+    if options.plan_out is not None:
+        text = plans.document(((known.session, decision) for known, decision in selection.to_end), now=context.now())
+        with whole.writing(options.plan_out) as file:
+            file.write(text.encode())
+    result = _result(selection, [], dry_run=True)
+    count = len(selection.to_end)
+    if not options.fail_if_found or count == 0:
+        return result
+    found = Problem("found", f"{_sessions(count)} would end", "`bsess sweep --yes` ends them; --dry-run says why")
+    return replace(result, exit_code=ExitCode.LIMIT, errors=(*result.errors, found))
+
+
+def _write_metrics(context: Context, path: str, selection: Selection, result: Result, began: float) -> None:
+    try:
+        with open(path, encoding="utf-8") as file:  # noqa: PTH123  a name as the user gave it
+            before = metrics.last_success(file.read())
+    except (OSError, UnicodeDecodeError):
+        before = None
+    now = context.now()
+    ages = [now - (known.session.created_at or now) for known, _ in selection.to_end]
+    text = metrics.text(
+        decisions=result.decisions or (),
+        outcomes=result.outcomes or (),
+        oldest_age=max(ages, default=0.0),
+        duration=now - began,
+        exit_code=int(result.exit_code),
+        last_success=now if result.exit_code == ExitCode.OK else before,
+    )
+    # For a collector that runs as another user.
+    with whole.writing(path, mode=0o644) as written:
+        written.write(text.encode())
 
 
 def _check_limit(context: Context, options: SweepOptions, count: int) -> None:

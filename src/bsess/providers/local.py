@@ -40,6 +40,8 @@ if TYPE_CHECKING:
 # What a graceful end may take before SIGKILL, and how long the holder has to clear up after it. Chromium 156 ends
 # within 0.03 s of a SIGTERM.
 GRACE_SECONDS = 3.0
+# The new-tab page goes on loading and changes its process, and a client that attaches just then can wait for ever.
+FIRST_PAGE = "about:blank"
 # Pages of Chromium 156 itself, which every client would have to attach to and wait for.
 NO_POPUPS = "--disable-features=WebUIOmniboxPopup,WebUIOmniboxAimPopup"
 HOLDER_SECONDS = 0.5
@@ -256,6 +258,7 @@ class LocalProvider:
             "--no-default-browser-check",
             NO_POPUPS,
             *self._arguments(request),
+            FIRST_PAGE,
         ]
 
     def _option(self, request: CreateRequest, name: str) -> object:

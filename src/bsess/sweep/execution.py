@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
+import time
 from collections import Counter
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -15,15 +16,16 @@ from bsess.closing import Manner, Target, claimed_by_other, close_all
 from bsess.context import Context, liveness
 from bsess.errors import LedgerError, LockedError
 from bsess.ledger import RowState
-from bsess.model import Decision, Liveness, Outcome, OutcomeKind
+from bsess.model import Decision, Liveness, Outcome, OutcomeKind, Session
 from bsess.sweep.policy import Facts, Rules, decide
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from bsess.inventory import Inventory, Known
 
 LOCK_FILE = "sweep.lock"
+LOCK_PAUSE_SECONDS = 0.05
 WAIT_SECONDS = 60.0
 
 
@@ -49,15 +51,15 @@ def select(context: Context, rules: Rules) -> Selection:
     return Selection(found, decided)
 
 
-def only(selection: Selection, shown: set[tuple[str, str]]) -> Selection:
-    """Return the selection with only those ends left that were shown; a plan only subtracts."""
+def only(selection: Selection, planned: Callable[[Session], bool]) -> Selection:
+    """Return the selection with only those ends left that were planned; a plan only subtracts."""
 
-    def kept(decision: Decision) -> Decision:
-        if not decision.end or (decision.profile, decision.id) in shown:
+    def kept(known: Known, decision: Decision) -> Decision:
+        if not decision.end or planned(known.session):
             return decision
-        return replace(decision, end=False, reason=f"new since the plan was shown: {decision.reason}")
+        return replace(decision, end=False, reason=f"not in the plan: {decision.reason}")
 
-    return replace(selection, decided=tuple((known, kept(decision)) for known, decision in selection.decided))
+    return replace(selection, decided=tuple((known, kept(known, decision)) for known, decision in selection.decided))
 
 
 def facts(context: Context, known: Known) -> Facts:
@@ -115,8 +117,8 @@ def summary(outcomes: Sequence[Outcome]) -> dict[str, int]:
 
 
 @contextmanager
-def lock(context: Context) -> Iterator[None]:
-    """Be the only acting sweep of this ledger. Raises LockedError at once where another is at work.
+def lock(context: Context, *, wait: float = 0.0) -> Iterator[None]:
+    """Be the only acting sweep of this ledger. Raises LockedError where another is at work for `wait` seconds more.
 
     The kernel drops the lock with the process, however that ends.
     """
@@ -126,18 +128,27 @@ def lock(context: Context) -> Iterator[None]:
     except OSError as error:
         raise LedgerError(f"{path} cannot be opened: {error.strerror}", hint="check the state folder") from error
     try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-        os.close(handle)
-        if error.errno not in (errno.EWOULDBLOCK, errno.EACCES):
-            raise
-        raise LockedError(
-            "another sweep of this ledger is at work", hint="it ends the same sessions; repeat later"
-        ) from error
-    try:
+        _take(handle, time.monotonic() + min(wait, context.seconds_left()))
         yield
     finally:
         os.close(handle)
+
+
+def _take(handle: int, until: float) -> None:
+    while True:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            if error.errno not in (errno.EWOULDBLOCK, errno.EACCES):
+                raise
+            if time.monotonic() >= until:
+                raise LockedError(
+                    "another sweep of this ledger is at work",
+                    hint="it ends the same sessions; repeat later, or wait for it with --lock-wait 30s",
+                ) from error
+        else:
+            return
+        time.sleep(LOCK_PAUSE_SECONDS)
 
 
 def _owner_process(known: Known) -> Liveness | None:

@@ -15,6 +15,9 @@ from bsess.model import CLOCK_SLACK_SECONDS, LABEL_KEEP, LABEL_KEEP_UNTIL, Decis
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+# How the reasons of the first two rules begin.
+FOREIGN, PROTECTED = "foreign:", "protected:"
+
 
 @dataclass(frozen=True, slots=True)
 class Facts:
@@ -71,10 +74,10 @@ def protection(session: Session, protect: tuple[str, ...], now: float) -> str | 
 def _decide(facts: Facts, rules: Rules, now: float) -> tuple[bool, str]:
     session = facts.session
     if not session.mine:
-        return False, f"foreign: {session.owner}'s" if session.owner else "foreign: of unknown owner"
+        return False, f"{FOREIGN} {session.owner}'s" if session.owner else f"{FOREIGN} of unknown owner"
     protected = protection(session, rules.protect, now)
     if protected is not None:
-        return False, f"protected: {protected}"
+        return False, f"{PROTECTED} {protected}"
     outside = _outside(session, rules)
     if outside is not None:
         return False, f"not asked for: {outside}"

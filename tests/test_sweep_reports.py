@@ -1,0 +1,172 @@
+"""What a sweep leaves for machines: plans, reports, metrics, and exit codes that page somebody."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+import time
+
+import pytest
+
+from fake_browserbase import API_KEY
+from worlds import write_config
+
+
+@pytest.fixture
+def bb(world, base):
+    """A world whose owner has one orphan, one in use, one protected, and a foreign neighbour."""
+    world.variables |= {"BROWSERBASE_API_KEY": API_KEY, "BSESS_OWNER": "me"}
+    write_config(world, f'default = "bb"\n[profiles.bb]\nprovider = "browserbase"\nurl = "{base.url}"\n')
+    world.orphan = orphan(base)
+    world.kept = base.put(metadata={"bsess_owner": "me", "keep": ""}, age=7200, ttl=21_600)
+    base.put(metadata={"bsess_owner": "she"}, age=7200, ttl=21_600)
+    return world
+
+
+def orphan(base, **more):
+    return base.put(metadata={"bsess_owner": "me"}, **({"age": 7200, "ttl": 21_600} | more))
+
+
+OLD = ["--older-than", "1h"]
+
+
+def test_a_plan_is_written_and_nothing_ends(bb, base):
+    file = bb.folder / "plan.json"
+    bb.ok("sweep", *OLD, "--plan-out", str(file))
+    plan = json.loads(file.read_text())
+    assert [item["id"] for item in plan["sessions"]] == [bb.orphan]
+    assert plan["schema"] == "bsess-plan/1"
+    assert API_KEY not in file.read_text()
+    assert len(base.running()) == 3
+
+
+def test_a_plan_only_subtracts(bb, base):
+    file = bb.folder / "plan.json"
+    bb.ok("sweep", *OLD, "--plan-out", str(file))
+    later = orphan(base)
+    swept = bb.ok("sweep", *OLD, "--plan", str(file), "--yes", "-o", "json")
+    assert [item["id"] for item in swept.outcomes] == [bb.orphan]
+    assert later in base.running()
+
+
+def test_a_planned_session_that_does_not_qualify_any_more_is_spared(bb, base):
+    file = bb.folder / "plan.json"
+    bb.ok("sweep", *OLD, "--plan-out", str(file))
+    assert bb.ok("sweep", "--plan", str(file), "--yes", "-o", "json").outcomes == [], "the rules are those of now"
+    assert len(base.running()) == 3
+
+
+def test_another_session_of_a_planned_id_is_spared(bb, base):
+    file = bb.folder / "plan.json"
+    bb.ok("sweep", *OLD, "--plan-out", str(file))
+    plan = json.loads(file.read_text())
+    plan["sessions"][0]["created_at"] -= 60
+    file.write_text(json.dumps(plan))
+    assert bb.ok("sweep", *OLD, "--plan", str(file), "--yes", "-o", "json").outcomes == []
+
+
+def test_no_plan_makes_a_sweep_end_what_is_foreign(bb, base):
+    file = bb.folder / "plan.json"
+    foreign = orphan(base)
+    base.sessions[foreign]["userMetadata"] = {"bsess_owner": "she"}
+    sessions = [{"id": name, "profile": "bb", "created_at": time.time() - 7200} for name in base.running()]
+    file.write_text(json.dumps({"schema": "bsess-plan/1", "sessions": sessions}))
+    bb.ok("sweep", *OLD, "--plan", str(file), "--yes")
+    assert foreign in base.running()
+    assert bb.kept in base.running()
+
+
+@pytest.mark.parametrize(
+    "text", ["", "{}", "[]", '{"schema": "other/1", "sessions": []}', '{"schema": "bsess-plan/1"}']
+)
+def test_what_is_no_plan_is_refused(bb, base, text):
+    file = bb.folder / "plan.json"
+    file.write_text(text)
+    assert bb.run("sweep", "--plan", str(file), "--yes").code == 2
+    assert base.requests == []
+
+
+def test_fail_if_found_ends_nothing_and_exits_with_7(bb, base):
+    ended = bb.run("sweep", *OLD, "--fail-if-found", "-o", "json")
+    assert ended.code == 7
+    assert ended.json["errors"][0]["code"] == "found"
+    assert len(base.running()) == 3
+    assert bb.ok("sweep", "--fail-if-found").code == 0
+
+
+def test_a_report_is_the_json_document_whatever_is_shown(bb):
+    file = bb.folder / "report.json"
+    bb.ok("sweep", *OLD, "--yes", "--report", str(file))
+    document = json.loads(file.read_text())
+    assert document["schema"] == "bsess/1"
+    assert [item["outcome"] for item in document["data"]["outcomes"]] == ["closed"]
+    assert [item.name for item in bb.folder.glob("report*")] == ["report.json"]
+
+
+def metrics(path):
+    return {
+        name: float(value)
+        for name, value in re.findall(r"^bsess_sweep_(\w+) ([0-9.]+)$", path.read_text(), re.MULTILINE)
+    }
+
+
+def test_metrics_are_there_for_a_collector(bb):
+    file = bb.folder / "bsess.prom"
+    bb.ok("sweep", *OLD, "--yes", "--metrics", str(file))
+    found = metrics(file)
+    told = {name: found[name] for name in ("found", "closed", "stuck", "failed", "protected", "foreign", "exit_code")}
+    assert told == {"found": 1, "closed": 1, "stuck": 0, "failed": 0, "protected": 1, "foreign": 1, "exit_code": 0}
+    assert 7190 < found["oldest_age_seconds"] < 7400
+    assert abs(found["last_success_timestamp_seconds"] - time.time()) < 60
+    assert file.stat().st_mode & 0o777 == 0o644
+
+
+def test_the_time_of_the_last_success_outlives_a_failure(bb, base):
+    file = bb.folder / "bsess.prom"
+    bb.ok("sweep", "--metrics", str(file), "--yes")
+    before = metrics(file)["last_success_timestamp_seconds"]
+    base.misbehave["Sessions_update"] = 400
+    assert bb.run("sweep", *OLD, "--yes", "--metrics", str(file)).code == 1
+    assert metrics(file)["last_success_timestamp_seconds"] == before
+    assert metrics(file)["failed"] == 1
+
+
+@pytest.mark.parametrize("flag", ["--report", "--metrics", "--plan-out"])
+def test_a_file_that_cannot_be_written_is_said(bb, flag):
+    ended = bb.run("sweep", flag, "/no/such/folder/file", "--yes")
+    assert ended.code == 1
+    assert "/no/such/folder/file" in ended.err
+
+
+HOLD = """
+import fcntl, sys
+file = open(sys.argv[1], "w")
+fcntl.flock(file, fcntl.LOCK_EX)
+print("held", flush=True)
+input()
+"""
+
+
+def test_a_second_sweep_ends_at_once_or_waits_as_it_was_told(bb):
+    bb.ok("list")
+    with subprocess.Popen(
+        [sys.executable, "-c", HOLD, str(bb.state / "sweep.lock")],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as holder:
+        assert holder.stdout.readline() == "held\n"
+        assert bb.run("sweep", *OLD, "--yes").code == 75
+        assert bb.run("sweep", *OLD, "--yes", "--lock-wait", "1s").code == 75
+        assert bb.run("sweep", *OLD, "--dry-run").code == 0, "a dry run needs no lock"
+        waiting = bb.start("sweep", *OLD, "--yes", "--lock-wait", "60s")
+        holder.communicate("\n")
+        assert waiting.wait(30) == 0
+        waiting.communicate()
+
+
+def test_a_sweep_of_nothing_with_nothing_configured_is_one_line_and_0(world):
+    ended = world.ok("sweep", "--yes")
+    assert len((ended.out + ended.err).splitlines()) == 1
