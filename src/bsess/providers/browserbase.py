@@ -7,8 +7,6 @@ one that is not known counts as a life.
 
 from __future__ import annotations
 
-import hashlib
-import json
 import math
 import re
 import time
@@ -26,8 +24,9 @@ from bsess.errors import (
     UnreachableError,
     UsageError,
 )
-from bsess.http import Access, Answer, Client
-from bsess.model import Owner, Usage
+from bsess.model import Usage
+from bsess.providers import browserbase_fields as fields
+from bsess.providers import rented
 from bsess.providers.base import (
     SLOTS,
     Capability,
@@ -39,23 +38,20 @@ from bsess.providers.base import (
     ProviderSettings,
     RemoteSession,
 )
-from bsess.providers.options import chosen, merged, proxy
+from bsess.providers.options import chosen, merged
 
 if TYPE_CHECKING:
     import builtins
     from collections.abc import Callable, Mapping
 
+    from bsess.http import Answer
+    from bsess.model import Owner
+
 BASE = "https://api.browserbase.com"
 REGIONS = ("us-west-2", "us-east-1", "eu-central-1", "ap-southeast-1")
 TERMINAL = frozenset({"ERROR", "TIMED_OUT", "COMPLETED"})
-METADATA_MAX = 512
-PROXY_PASSWORD = "BSESS_PROXY_PASSWORD"  # noqa: S105  the name of a variable
-# Our tag, as keys of the metadata beside the labels: `q` finds a session by one of them.
-TAG_OWNER, TAG_RUN, TAG_KEY = "bsess_owner", "bsess_run", "bsess_key"
-_TAG = "bsess_"
 
 _ID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}", re.ASCII)
-_SYSTEMS = ("windows", "mac", "linux", "mobile", "tablet")
 _OPTIONS = {
     *("stealth", "keep_alive", "proxy", "context", "viewport", "block_ads", "no_record", "no_log", "verified"),
     *("os", "extension", "set"),
@@ -68,11 +64,8 @@ _NO_VIDEO = {
     410: "its recording is no longer kept",
     422: "it was not recorded",
 }
-_VIEWPORT = re.compile(r"([1-9]\d{1,4})x([1-9]\d{1,4})", re.ASCII)
 _OK, _NOT_FOUND, _PAYMENT, _FORBIDDEN, _BUSY = 200, 404, 402, 403, 429
 _SLOTS_TAKEN = "concurrent sessions limit"
-# No quoting is documented for `q`: a value with one of these could not be found again.
-_UNQUOTABLE = frozenset("'\"\\")
 
 
 class BrowserbaseProvider:
@@ -90,22 +83,10 @@ class BrowserbaseProvider:
     def __init__(self, settings: ProviderSettings) -> None:
         self._settings = settings
         self.base_url = network.base(settings.url or BASE)
-        found = settings.token()
-        self.secret: str | None = found.value
-        self.account = hashlib.blake2b(found.value.encode(), key=b"bsess account", digest_size=12).hexdigest()
-        self._client = Client(
-            Access(
-                origin=self.base_url,
-                headers={"x-bb-api-key": found.value},
-                secrets=(found.value, quote(found.value, safe="")),
-                insecure=settings.insecure,
-                token_source=found.source,
-            ),
-            environment=settings.environment,
-            timeout=settings.timeout,
-            seconds_left=settings.seconds_left,
-            log=settings.log,
-        )
+        token = settings.token()
+        self.secret: str | None = token.value
+        self.account = rented.account(token)
+        self._client = rented.client(settings, self.base_url, token, {"x-bb-api-key": token.value})
 
     def validate(self, request: CreateRequest) -> None:
         """Refuse what the API has no field for, and a tag that could not be found again."""
@@ -136,14 +117,14 @@ class BrowserbaseProvider:
     def past(self, status: str | None, labels: Mapping[str, str]) -> tuple[RemoteSession, ...]:
         """Return the sessions of a status, or of all, ended ones too; of several labels one is asked for there."""
         query = {} if status is None else {"status": status.upper()}
-        label = next(((key, value) for key, value in labels.items() if not _UNQUOTABLE & set(key + value)), None)
+        label = next(((key, value) for key, value in labels.items() if not fields.UNQUOTABLE & set(key + value)), None)
         if label is not None:
-            query["q"] = _where(*label)
+            query["q"] = fields.where(*label)
         return tuple(self._sessions(query))
 
     def find(self, key: str) -> tuple[RemoteSession, ...]:
         """Return the sessions that carry the tag of that ledger id."""
-        return tuple(self._sessions({"q": _where(TAG_KEY, key)}))
+        return tuple(self._sessions({"q": fields.where(fields.TAG_KEY, key)}))
 
     def get(self, session_id: str) -> RemoteSession | None:
         """Return one session; a 404 is conclusive."""
@@ -184,7 +165,7 @@ class BrowserbaseProvider:
 
     def tag(self, owner: Owner, labels: Mapping[str, str]) -> Mapping[str, str]:
         """Return the userMetadata that makes a session that owner's."""
-        return _metadata(owner, labels)
+        return fields.metadata(owner, labels)
 
     def usage(self) -> Usage:
         """Return the project's slots, and its minutes and bytes of this billing period."""
@@ -300,17 +281,17 @@ class BrowserbaseProvider:
         if keep_alive not in (None, True):
             raise UsageError("Browserbase takes no duration for --keep-alive", hint="--keep-alive on, and a --ttl")
         project = self._settings.environment.get("BROWSERBASE_PROJECT_ID") or None
-        fields = {
+        body = {
             "projectId": project,
             "timeout": math.ceil(request.ttl),
             "keepAlive": keep_alive,
             "region": region,
-            "proxies": _proxies(options.get("proxy"), self._settings.environment),
+            "proxies": fields.proxies(options.get("proxy"), self._settings.environment),
             "extensionId": options.get("extension"),
-            "browserSettings": _browser_settings(options) or None,
-            "userMetadata": _metadata(request.owner, request.labels),
+            "browserSettings": fields.browser_settings(options) or None,
+            "userMetadata": fields.metadata(request.owner, request.labels),
         }
-        return merged({key: value for key, value in fields.items() if value is not None}, options.get("set"), own=_OWN)
+        return merged({key: value for key, value in body.items() if value is not None}, options.get("set"), own=_OWN)
 
     def _context_url(self, context_id: str) -> str:
         return f"{self.base_url}/v1/contexts/{quote(context_id, safe='')}"
@@ -346,7 +327,7 @@ class BrowserbaseProvider:
         if not isinstance(document, dict) or not isinstance(document.get("id"), str) or not document["id"]:
             return None
         status = str(document.get("status") or "unknown")
-        owner, labels = _read_metadata(document.get("userMetadata"))
+        owner, labels = fields.read_metadata(document.get("userMetadata"))
         return RemoteSession(
             id=document["id"],
             status=status.lower(),
@@ -390,110 +371,6 @@ class BrowserbaseProvider:
                 error.message, code="refused", hint="is the profile's url right?", http_status=_NOT_FOUND
             )
         return error
-
-
-def _where(key: str, value: str) -> str:
-    return f"user_metadata['{key}']:'{value}'"
-
-
-def _metadata(owner: Owner, labels: Mapping[str, str]) -> dict[str, str]:
-    """Return the tag and the labels as metadata. Raises UsageError for what `q` could not find again."""
-    reserved = next((key for key in labels if key.startswith(_TAG)), None)
-    if reserved is not None:
-        raise UsageError(f"label {reserved} begins with {_TAG}, which is bsess's own")
-    tag = {TAG_OWNER: owner.name, TAG_RUN: owner.run, TAG_KEY: owner.key}
-    found = {**labels, **{key: value for key, value in tag.items() if value is not None}}
-    for key, value in found.items():
-        if _UNQUOTABLE & set(value):
-            raise UsageError(
-                f"{key}={value[:40]!r} holds a quote or a backslash, and Browserbase could not find it again",
-                code="metadata",
-            )
-    size = len(json.dumps(found))
-    if size >= METADATA_MAX:
-        raise UsageError(
-            f"owner, run and labels take {size} characters, and Browserbase stores fewer than {METADATA_MAX}",
-            code="metadata",
-            hint="give fewer or shorter labels",
-        )
-    return found
-
-
-def _read_metadata(metadata: object) -> tuple[Owner | None, dict[str, str]]:
-    found = {str(key): value for key, value in metadata.items()} if isinstance(metadata, dict) else {}
-    labels = {key: value for key, value in found.items() if isinstance(value, str) and not key.startswith(_TAG)}
-    name = found.get(TAG_OWNER)
-    if not isinstance(name, str) or not name:
-        return None, labels
-    run, key = found.get(TAG_RUN), found.get(TAG_KEY)
-    return Owner(name, run if isinstance(run, str) else None, key if isinstance(key, str) else None), labels
-
-
-def _browser_settings(options: Mapping[str, object]) -> dict[str, object]:
-    system = options.get("os")
-    if system is not None and system not in _SYSTEMS:
-        raise UsageError(f"--os {str(system)[:40]!r} is none of {', '.join(_SYSTEMS)}")
-    found = {
-        "context": _context(options.get("context")),
-        "viewport": _viewport(options.get("viewport")),
-        "blockAds": True if options.get("block_ads") else None,
-        "recordSession": False if options.get("no_record") else None,
-        "logSession": False if options.get("no_log") else None,
-        "verified": True if options.get("verified") or options.get("stealth") else None,
-        "os": system,
-    }
-    return {key: value for key, value in found.items() if value is not None}
-
-
-def _context(text: object) -> dict[str, object] | None:
-    if text is None:
-        return None
-    name, colon, rest = str(text).partition(":")
-    if not name or (colon and rest != "persist"):
-        raise UsageError(
-            f"--context {str(text)[:60]!r} is not understood", hint="--context ID, or --context ID:persist"
-        )
-    return {"id": name, **({"persist": True} if colon else {})}
-
-
-def _viewport(text: object) -> dict[str, object] | None:
-    if text is None:
-        return None
-    match = _VIEWPORT.fullmatch(str(text))
-    if match is None:
-        raise UsageError(f"--viewport {str(text)[:40]!r} is not understood", hint="--viewport 1280x720")
-    return {"width": int(match[1]), "height": int(match[2])}
-
-
-def _proxies(text: object, environment: Mapping[str, str]) -> object:
-    if text is None:
-        return None
-    wanted = proxy(str(text))
-    if wanted.url is not None:
-        return [_external(wanted.url, environment)]
-    if wanted.kind == "datacenter":
-        raise UsageError("Browserbase has no datacenter proxies", hint="--proxy on, us or us:ny:nyc")
-    if wanted.country is None:
-        return True
-    place = {"country": wanted.country.upper(), "state": wanted.state and wanted.state.upper(), "city": wanted.city}
-    return [{"type": "browserbase", "geolocation": {key: value for key, value in place.items() if value is not None}}]
-
-
-def _external(url: str, environment: Mapping[str, str]) -> dict[str, object]:
-    parts = network.split(url)
-    if parts.password is not None:
-        raise UsageError(
-            "--proxy: a password on the command line is there for all to read", hint=f"put it into {PROXY_PASSWORD}"
-        )
-    if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise UsageError("--proxy: only http:// and https:// proxies of one's own are taken")
-    found = {
-        "type": "external",
-        "server": f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}",
-        "username": parts.username,
-        "password": environment.get(PROXY_PASSWORD) if parts.username else None,
-    }
-    return {key: value for key, value in found.items() if value is not None}
 
 
 def _moment(value: object) -> float | None:

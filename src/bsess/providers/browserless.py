@@ -7,7 +7,6 @@ are opaque and secret: kept as they came, never rebuilt from an id.
 
 from __future__ import annotations
 
-import hashlib
 import re
 import time
 from datetime import datetime
@@ -25,9 +24,9 @@ from bsess.errors import (
     UnreachableError,
     UsageError,
 )
-from bsess.http import Access, Answer, Client
 from bsess.model import Owner, Status, Usage
 from bsess.output.text import clean, secrets_of
+from bsess.providers import rented
 from bsess.providers.base import (
     SLOTS,
     UNSUPPORTED,
@@ -44,6 +43,8 @@ from bsess.providers.options import chosen, merged, proxy
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
+
+    from bsess.http import Answer
 
 NAME = "browserless"
 CLOUD = "browserless.io"
@@ -84,21 +85,10 @@ class BrowserlessProvider:
         # A session's own URLs say which region it is in: to the ledger the cloud is one place.
         self._graphql_url = _graphql_url(settings)
         self.base_url = f"https://{CLOUD}" if settings.url is None else self._origin
-        found = settings.token()
-        self.secret = found.value
-        self.account = hashlib.blake2b(found.value.encode(), key=b"bsess account", digest_size=12).hexdigest()
-        self._client = Client(
-            Access(
-                origin=self._origin,
-                secrets=(found.value, quote(found.value, safe="")),
-                insecure=settings.insecure,
-                token_source=found.source,
-            ),
-            environment=settings.environment,
-            timeout=settings.timeout,
-            seconds_left=settings.seconds_left,
-            log=settings.log,
-        )
+        token = settings.token()
+        self.secret = token.value
+        self.account = rented.account(token)
+        self._client = rented.client(settings, self._origin, token)
 
     def validate(self, request: CreateRequest) -> None:
         """Refuse what the API has no field for, before anything is recorded or sent."""

@@ -21,8 +21,9 @@ from urllib.parse import quote, urlencode, urlsplit
 from bsess import network
 from bsess.errors import AuthError, BsessError, ConfigError, FailedError, NotFoundError, UnreachableError, UsageError
 from bsess.holder.launch import launch
-from bsess.http import Access, Answer, Client
+from bsess.http import Answer
 from bsess.model import Owner, Status, Usage
+from bsess.providers import rented
 from bsess.providers.base import (
     SLOTS,
     Capability,
@@ -38,6 +39,8 @@ from bsess.providers.options import chosen
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+    from bsess.credentials import Token
 
 # How long a session may take to be listed once its connection stands, and to be gone once it was killed. Both are at
 # once (measured on 2.42.0).
@@ -76,20 +79,10 @@ class BrowserlessSelfHostedProvider:
         self.base_url = network.base(settings.url)
         # Whatever the token, it is the same server with the same sessions.
         self.account = "server"
-        self.secret, source = _optional_token(settings)
-        self._client = Client(
-            Access(
-                origin=self.base_url,
-                headers={} if self.secret is None else {"authorization": f"Bearer {self.secret}"},
-                secrets=() if self.secret is None else (self.secret, quote(self.secret, safe="")),
-                insecure=settings.insecure,
-                token_source=source,
-            ),
-            environment=settings.environment,
-            timeout=settings.timeout,
-            seconds_left=settings.seconds_left,
-            log=settings.log,
-        )
+        token = _optional_token(settings)
+        self.secret = None if token is None else token.value
+        headers = {} if token is None else {"authorization": f"Bearer {token.value}"}
+        self._client = rented.client(settings, self.base_url, token, headers)
 
     def validate(self, request: CreateRequest) -> None:
         """Refuse what the server has no parameter for."""
@@ -285,14 +278,13 @@ class BrowserlessSelfHostedProvider:
         return error
 
 
-def _optional_token(settings: ProviderSettings) -> tuple[str | None, str]:
+def _optional_token(settings: ProviderSettings) -> Token | None:
     try:
-        found = settings.token()
+        return settings.token()
     except AuthError as error:
         if error.code == "no_token":
-            return None, ""  # a server can be run without one
+            return None  # a server can be run without one
         raise
-    return found.value, found.source
 
 
 def _parameters(settings: ProviderSettings, request: CreateRequest) -> tuple[str, dict[str, str]]:
