@@ -22,6 +22,7 @@ from bsess.errors import BsessError, ExitCode, UsageError
 from bsess.invocation import Flags, Invocation
 from bsess.ledger.sqlite import FILE
 from bsess.model import Decision
+from bsess.output import grid, rich_table
 from worlds import ROOT, end_world, make_world, wait_for
 
 FORMATS = ["table", "json", "jsonl", "tsv", "name", "url", "env"]
@@ -658,3 +659,22 @@ def test_off_a_terminal_without_yes_nothing_is_ended(world, command):
 )
 def test_off_a_terminal_without_yes_nothing_to_end_is_success(world, command):
     assert world.ok(*command).out == ""
+
+
+def test_no_short_column_is_broken_beside_a_long_id(monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    row = (
+        "4ec2b3b3-5f97-4752-beb7-ff1f53862f46",
+        "bb",
+        "running",
+        "1h06m",
+        "13m17s",
+        "unknown",
+        "job=42,team=crawlers",
+    )
+    headers = ("ID", "PROFILE", "STATUS", "AGE", "ENDS IN", "OWNER", "LABELS")
+    stream = io.StringIO()
+    rich_table.show([grid.Grid(headers, (row,))], stream, colour=False)
+    text = stream.getvalue()
+    assert all(word in text for word in (*row[:6], *headers[:6]))
+    assert max(map(len, text.splitlines())) <= 80
