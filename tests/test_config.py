@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sqlite3
 import stat
 import tomllib
 from datetime import datetime
@@ -330,3 +331,44 @@ def test_a_config_that_is_named_must_be_there(world):
     world.ok("config", "show")
     world.ok("config", "init")
     world.ok("list")
+
+
+@pytest.mark.parametrize("text", ["[sweep]\nmax_close = -1\n", "a = " + "[" * 5000])
+def test_a_config_that_makes_no_sense_is_a_usage_error(world, text):
+    world.config.write_text(text)
+    ended = world.run("list")
+    assert ended.code == 2
+    assert str(world.config) in ended.err
+
+
+def test_a_config_that_is_no_file_is_refused_and_not_waited_for(world):
+    world.config.unlink()
+    os.mkfifo(world.config)
+    assert world.run("list", timeout=10).code == 2
+
+
+def test_an_empty_run_selects_nothing_and_is_said(world):
+    assert world.run("close", "--run-id", "", "--yes").code == 2
+
+
+def test_a_token_file_that_others_can_read_draws_a_warning(world, cloud):
+    secret = world.folder / "token"
+    secret.write_text("canary-token-4711")
+    secret.chmod(0o644)
+    write_config(world, f'[profiles.w]\nprovider = "browserless"\nurl = "{cloud.url}"\ntoken_file = "{secret}"\n')
+    assert f"chmod 600 {secret}" in world.ok("create", "-p", "w").err
+
+
+def test_the_row_of_a_profile_that_is_gone_lapses_with_its_ttl(world, cloud):
+    world.variables["BROWSERLESS_TOKEN"] = "canary-token-4711"
+    profile = f'[profiles.w]\nprovider = "browserless"\nurl = "{cloud.url}"\n'
+    write_config(world, profile)
+    world.create("-p", "w")
+    write_config(world)
+    world.variables["BROWSERLESS_TOKEN"] = ""
+    assert world.run("list").code == 3
+    with sqlite3.connect(world.state / "ledger.sqlite3") as ledger:
+        ledger.execute("UPDATE session SET expires_at = expires_at - 2000")
+    ledger.close()
+    world.ok("sweep", "--yes")
+    assert world.rows() == []

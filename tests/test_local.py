@@ -519,3 +519,22 @@ def test_a_browser_whose_marker_is_deleted_is_ended_by_its_holder(world):
     made = world.create()
     (world.state / "local" / made["id"] / "session.json").unlink()
     world.assert_nothing_left(within=15)
+
+
+def test_a_terminal_that_goes_away_during_a_create_leaves_nothing(world):
+    creating = world.start("create", "--count", "4", "--workers", "1")
+    assert wait_for(world.folders, 20)
+    creating.send_signal(signal.SIGHUP)
+    creating.communicate(timeout=30)
+    assert creating.returncode == 129
+    world.assert_nothing_left(within=10)
+
+
+def test_nothing_is_ended_by_what_lies_in_a_folder_that_others_can_write(world):
+    made = world.create()
+    world.state.chmod(0o777)
+    ended = world.run("close", made["id"], "--force")
+    assert ended.code == 1
+    assert world.processes()
+    world.state.chmod(0o700)
+    world.ok("close", made["id"], "--force")
