@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import sqlite3
 import stat
 import subprocess
@@ -14,9 +13,11 @@ from dataclasses import replace
 
 import pytest
 
-from bsess.context import this_process
+import strangers
+from bsess.closing import CLAIM_SECONDS, claimed_by_other
+from bsess.context import identify, this_process
 from bsess.errors import LedgerError
-from bsess.ledger import Row, RowState, claimable, sqlite
+from bsess.ledger import Row, RowState, sqlite
 from bsess.ledger.sqlite import FILE, SqliteLedger
 from bsess.model import Event
 
@@ -318,17 +319,13 @@ def test_of_many_claims_at_once_one_wins(folder, ledger):
     assert len(won) == 1
 
 
-@pytest.mark.parametrize(
-    ("fields", "alive", "free"),
-    [
-        ({}, True, True),
-        ({"claim": this_process(), "claimed_at": 100.0}, True, False),
-        ({"claim": this_process(), "claimed_at": 100.0}, False, True),
-        ({"claim": this_process(), "claimed_at": 1.0}, True, True),
-    ],
-)
-def test_a_claim_is_taken_over_only_from_the_dead_or_the_late(fields, alive, free):
-    assert claimable(row("key", **fields), alive=alive, now=110.0, claim_seconds=60.0) is free
+def test_a_claim_is_taken_over_only_from_the_dead_or_the_late():
+    with strangers.a_process() as other:
+        held = row("key", claim=identify(other.pid), claimed_at=100.0)
+        assert claimed_by_other(held, 110.0)
+        assert not claimed_by_other(held, 100.0 + CLAIM_SECONDS + 1)
+        assert not claimed_by_other(row("key"), 110.0)
+    assert not claimed_by_other(held, 110.0)
 
 
 def test_a_renewed_lease_takes_nothing_from_a_change_under_way(ledger):
@@ -377,7 +374,6 @@ def test_the_connect_url_of_a_closed_session_is_nowhere_in_the_state_folder(worl
 # On disk, and with many at once
 
 
-@pytest.mark.skipif(shutil.which("strace") is None, reason="needs strace")
 def test_the_intent_is_synced_before_the_browsers_holder_is_started(world):
     world.ok("list")  # the ledger is there: what is synced below is the intent
     trace = world.folder / "trace"

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import sqlite3
 import subprocess
-import threading
 from pathlib import Path
 
 import pytest
@@ -91,7 +90,8 @@ def test_the_process_list_shows_no_secret(account):
     silent = faults.FaultServer(faults.silence)
     write_config(account, f'default = "work"\n[profiles.work]\nprovider = "browserless"\nurl = "{silent.url}"\n')
     try:
-        creating = account.start("create", "--timeout", "20s", env={"BROWSERLESS_TOKEN": ""} | token_command(account))
+        give_a_token_command(account)
+        creating = account.start("create", "--timeout", "20s", env={"BROWSERLESS_TOKEN": ""})
         assert wait_for(lambda: silent.requests, 20)
         assert shown_by_processes() == []
         creating.terminate()
@@ -100,14 +100,13 @@ def test_the_process_list_shows_no_secret(account):
         silent.close()
 
 
-def token_command(account):
+def give_a_token_command(account):
     secret = account.folder / "token"
     secret.write_text(TOKEN)
     account.config.write_text(
         account.config.read_text().replace("[profiles.work]", f'[profiles.work]\ntoken_command = "cat {secret}"')
     )
     account.config.chmod(0o600)
-    return {}
 
 
 def shown_by_processes():
@@ -127,13 +126,10 @@ def shown_by_processes():
 
 
 def test_a_command_that_run_starts_gets_the_url_by_its_environment_alone(account):
-    seen = []
-    done = threading.Event()
     process = account.start("run", "--", "sh", "-c", "echo ready; read line", stdin=subprocess.PIPE)
     try:
         assert process.stdout.readline() == "ready\n"
         seen = shown_by_processes()
     finally:
         process.communicate("\n", timeout=30)
-        done.set()
     assert seen == []

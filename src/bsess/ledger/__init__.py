@@ -11,7 +11,7 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Mapping
 
     from bsess.model import Event, Process
 
@@ -111,11 +111,3 @@ class Ledger(Protocol):
 
     def close(self) -> None:
         """Let go of the store."""
-
-
-def claimable(row: Row, *, alive: bool, now: float, claim_seconds: float) -> bool:
-    """Tell whether a row's claim may be taken over: there is none, its holder is dead, or it is too old."""
-    return row.claim is None or not alive or (row.claimed_at or 0.0) + claim_seconds < now
-
-
-__all__: Sequence[str] = ["Ledger", "Row", "RowState", "claimable"]
