@@ -77,7 +77,7 @@ class FakeBrowserbase(LoopbackServer):
 
     `misbehave[operationId]` is a status, "lost" (done, then the connection breaks), bytes for a 200, or a function of
     the handler. `concurrency`, `rate` and `create_rate` (a Window) and `minutes_left` are its limits. A release takes
-    `release_seconds`.
+    `release_seconds`. `listed_times` makes a listing so many times as long.
     """
 
     def __init__(self):
@@ -96,6 +96,7 @@ class FakeBrowserbase(LoopbackServer):
         self.pages = ["0"]
         self.download_polls = 2
         self.contexts = {}
+        self.listed_times = 1
         self._releases = {}
         self._lock = threading.Lock()
         super().__init__(self._handle)
@@ -254,7 +255,7 @@ class FakeBrowserbase(LoopbackServer):
             if match is None:
                 return 400, "querystring/q is not understood"
             rows = [item for item in rows if _at(item.get("userMetadata"), match[1]) == match[2]]
-        return 200, rows[::-1]
+        return 200, rows[::-1] * self.listed_times
 
     def _Sessions_get(self, names, query, body):
         status, found = self._named(names)

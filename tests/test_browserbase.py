@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import sqlite3
 import time
@@ -488,3 +489,49 @@ def test_what_failed_is_tried_again_by_the_next_sweep(bb, base):
     assert "an earlier close failed" in swept.outcomes[0]["reason"]
     events = bb.ok("history", "-o", "json").json["data"]["events"]
     assert [event["event"] for event in events] == ["created", "failed", "swept"]
+
+
+def peak_of(bb, *arguments):
+    """How many MB a command needed at most, and the lines that it wrote."""
+    with bb.start(*arguments) as process:
+        lines = sum(1 for _ in process.stdout)
+        _, status, used = os.wait4(process.pid, 0)
+        process.returncode = os.waitstatus_to_exitcode(status)
+    assert process.returncode == 0
+    return used.ru_maxrss / 1024, lines
+
+
+@pytest.mark.parametrize("chosen", ["jsonl", "tsv", "name"])
+def test_a_long_past_is_listed_in_flat_memory(bb, base, chosen):
+    arguments = ("list", "--status", "all", "-o", chosen)
+    for _ in range(2_000):
+        base.put(status="COMPLETED", metadata={"bsess_owner": "me", "job": "x" * 100})
+    few, lines = peak_of(bb, *arguments)
+    assert lines == 2_000
+    # The same rows twenty times over: what matters is how many come.
+    base.listed_times = 20
+    many, lines = peak_of(bb, *arguments)
+    assert lines == 40_000
+    assert many < few + 6, f"{few:.0f} MB for 2,000 rows, {many:.0f} MB for 40,000"
+
+
+@pytest.mark.parametrize(
+    ("body", "said"),
+    [
+        (b"{}", "instead of a JSON list"),
+        (b"[", "instead of a JSON list"),
+        (b'[{"id": "a"}', "instead of a JSON list"),
+        (b'[{"id": "a"}]x', "instead of a JSON list"),
+        (b'[{"id": "a"},]', "instead of a JSON list"),
+        (b'[{"id": "a"} {"id": "b"}]', "instead of a JSON list"),
+        (b"[\xff\xfe]", "not UTF-8"),
+        (b"<html>", "HTML"),
+        (b"", "nothing"),
+    ],
+)
+def test_a_list_that_cannot_be_read_is_said(bb, base, body, said):
+    base.misbehave["Sessions_list"] = body
+    ended = bb.run("list", "-p", "bb", "--status", "all", "-o", "jsonl")
+    assert ended.code == 5
+    assert said in ended.err
+    assert "Traceback" not in ended.err

@@ -100,7 +100,7 @@ def test_a_passing_status_is_tried_again_for_what_may_be_repeated_alone(serve, m
 @pytest.mark.parametrize("behave", [faults.reset_in_the_body, faults.end_early, faults.flood])
 def test_a_status_is_an_answer_where_it_is_all_that_is_asked(serve, make_client, behave):
     server = serve(behave)
-    answer = make_client(server.url).send("DELETE", server.url, status_only=True)
+    answer = make_client(server.url).send("DELETE", server.url, wanted=http.Wanted.STATUS)
     assert (answer.status, answer.body) == (200, b"")
     assert len(server.requests) == 1
 

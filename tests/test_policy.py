@@ -105,17 +105,30 @@ def test_the_first_line_that_fits_decides(given_facts, rules, end, reason):
     assert (made.end, made.reason) == (end, reason)
 
 
-def test_another_machines_times_get_five_minutes_of_slack():
+def test_what_no_clock_vouches_for_gets_five_minutes_of_slack():
     late = replace(MINE, expires_at=NOW - CLOCK_SLACK_SECONDS + 1)
     assert decision(session=late).end
-    assert not decision(session=late, local_times=False).end
+    assert not decision(session=replace(late, clock_ahead=None)).end
+    assert decision(session=replace(late, expires_at=NOW - CLOCK_SLACK_SECONDS, clock_ahead=None)).end
+
+
+@pytest.mark.parametrize(("ahead", "end"), [(0.0, False), (301.0, True), (-300.0, False)])
+def test_a_ttl_passes_by_the_clock_that_it_was_told_by(ahead, end):
+    assert decision(session=replace(MINE, expires_at=NOW + 300, clock_ahead=ahead)).end is end
+
+
+@pytest.mark.parametrize(("ahead", "end"), [(0.0, True), (-300.0, False), (None, False)])
+def test_an_age_is_judged_by_the_clock_that_it_was_told_by(ahead, end):
+    old = replace(MINE, created_at=NOW - 250, clock_ahead=ahead)
+    assert decision(session=old, rules=Rules(older_than=200)).end is end
 
 
 times = st.one_of(st.none(), st.floats(min_value=NOW - 10_000, max_value=NOW + 10_000))
 words = st.sampled_from(["a", "b", "c"])
+PROTECTING = {("keep", ""), ("keep", "1"), ("keep-until", "2100-01-01T00:00:00Z"), ("keep-until", "soon")}
 label_sets = st.dictionaries(
     st.sampled_from(["a", "b", "keep", "keep-until"]),
-    st.sampled_from(["", "1", "2100-01-01T00:00:00Z", "soon"]),
+    st.sampled_from(["", "1", "2100-01-01T00:00:00Z", "2001-01-01T00:00:00Z", "soon"]),
     max_size=3,
 )
 sessions = st.builds(
@@ -132,65 +145,105 @@ sessions = st.builds(
     owner=st.one_of(st.none(), words),
     run=st.one_of(st.none(), words),
     labels=label_sets,
+    clock_ahead=st.one_of(st.none(), st.just(0.0), st.floats(min_value=-400, max_value=400)),
 )
 fact_sets = st.builds(
     Facts,
     session=sessions,
     lost_create=st.booleans(),
+    beyond_reach=st.booleans(),
     failure=st.one_of(st.none(), st.just("no answer")),
     owner_process=st.one_of(st.none(), st.sampled_from(list(Liveness))),
     lease_until=times,
-    local_times=st.booleans(),
 )
-protections = st.lists(st.sampled_from(["label:a", "label:b=1", "id:abc"]), max_size=2).map(tuple)
+protections = st.lists(
+    st.sampled_from(["label:a", "label:b=1", "id:abc", "label:c", "id:bcdefg"]), min_size=1, max_size=3
+).map(tuple)
 rule_sets = st.builds(
     Rules,
-    protect=protections,
+    protect=st.one_of(st.just(()), protections),
     profiles=st.frozensets(words, max_size=2),
     labels=st.dictionaries(words, st.just("1"), max_size=1),
     region=st.one_of(st.none(), words),
     run=st.one_of(st.none(), words),
     older_than=st.one_of(st.none(), st.floats(min_value=0, max_value=10_000)),
-    min_age=st.just(60.0),
+    min_age=st.one_of(st.just(60.0), st.floats(min_value=0, max_value=1000)),
 )
-many = settings(max_examples=1500, deadline=None)
+# Narrowed to nothing, most cases would be spared before what they are about.
+wide_rules = st.builds(Rules, older_than=st.one_of(st.none(), st.floats(min_value=0, max_value=10_000)))
+many = settings(max_examples=2500, deadline=None)
+
+
+def ttl_may_last(session):
+    """Whether any honest reading of the clocks leaves a session's ttl something."""
+    wrong_by = CLOCK_SLACK_SECONDS if session.clock_ahead is None else session.clock_ahead * -1
+    return session.expires_at is None or session.expires_at + wrong_by > NOW
+
+
+def names(rule, session):
+    if rule.startswith("id:"):
+        return session.id.startswith(rule.removeprefix("id:"))
+    key, _, value = rule.removeprefix("label:").partition("=")
+    return key in session.labels and value in ("", session.labels[key])
+
+
+def youngest_age(session):
+    wrong_by = -CLOCK_SLACK_SECONDS if session.clock_ahead is None else session.clock_ahead
+    return None if session.created_at is None else NOW - session.created_at + wrong_by
 
 
 @many
 @given(fact_sets, rule_sets)
 def test_no_foreign_session_is_ever_ended(facts, rules):
-    assert facts.session.mine or not decide(facts, rules, NOW).end
+    foreign = replace(facts, session=replace(facts.session, mine=False))
+    assert not decide(foreign, rules, NOW).end
 
 
 @many
-@given(fact_sets, rule_sets)
-def test_no_protected_session_is_ever_ended(facts, rules):
-    protected = "keep" in facts.session.labels or facts.session.labels.get("keep-until") in (
-        "2100-01-01T00:00:00Z",
-        "soon",
+@given(fact_sets, wide_rules, st.sampled_from(sorted(PROTECTING)))
+def test_no_session_with_a_protecting_label_is_ever_ended(facts, rules, label):
+    labels = {**facts.session.labels, label[0]: label[1]}
+    assert not decide(replace(facts, session=replace(facts.session, labels=labels)), rules, NOW).end
+
+
+@many
+@given(fact_sets, wide_rules, protections)
+def test_no_session_that_a_rule_protects_is_ever_ended(facts, rules, protect):
+    if any(names(rule, facts.session) for rule in protect):
+        assert not decide(facts, replace(rules, protect=protect), NOW).end
+
+
+@many
+@given(fact_sets, wide_rules, st.sampled_from(["process", "lease"]))
+def test_a_living_owner_process_or_lease_holds_a_session_until_its_ttl(facts, rules, by):
+    held = replace(
+        facts,
+        session=replace(facts.session, live=True),
+        lost_create=False,
+        failure=None,
+        owner_process=Liveness.ALIVE if by == "process" else None,
+        lease_until=facts.lease_until if by == "process" else NOW + 1,
     )
-    assert not (protected and decide(facts, rules, NOW).end)
+    assert decide(held, rules, NOW).end is False or not ttl_may_last(held.session)
 
 
 @many
-@given(fact_sets, rule_sets)
-def test_a_living_owner_or_lease_holds_until_the_ttl(facts, rules):
-    held = facts.owner_process is Liveness.ALIVE or (
-        facts.owner_process is not Liveness.DEAD and facts.lease_until is not None and facts.lease_until > NOW
+@given(fact_sets, wide_rules)
+def test_age_alone_never_ends_what_is_too_young_or_of_unknown_age(facts, rules):
+    by_age = replace(
+        facts,
+        session=replace(facts.session, live=True, expires_at=None),
+        lost_create=False,
+        failure=None,
+        owner_process=None,
+        lease_until=None,
     )
-    before_ttl = facts.session.expires_at is None or facts.session.expires_at > NOW
-    orphaned = facts.lost_create or facts.failure is not None or not facts.session.live
-    if held and before_ttl and not orphaned:
-        assert not decide(facts, rules, NOW).end
-
-
-@many
-@given(fact_sets, rule_sets)
-def test_age_alone_never_ends_what_is_young_or_of_unknown_age(facts, rules):
-    made = decide(facts, rules, NOW)
-    if made.end and made.reason.startswith("older than"):
-        assert facts.session.created_at is not None
-        assert NOW - facts.session.created_at >= rules.min_age
+    if decide(by_age, rules, NOW).end:
+        age = youngest_age(by_age.session)
+        assert age is not None
+        assert rules.older_than is not None
+        assert age >= rules.min_age
+        assert age > rules.older_than
 
 
 @many
@@ -202,5 +255,27 @@ def test_more_protection_never_ends_more(facts, rules, more):
 
 @many
 @given(fact_sets, rule_sets)
-def test_deciding_twice_is_deciding_once(facts, rules):
-    assert decide(facts, rules, NOW) == decide(facts, rules, NOW)
+def test_a_narrower_question_never_ends_more(facts, rules):
+    everything = replace(rules, profiles=frozenset(), labels={}, region=None, run=None)
+    assert decide(facts, everything, NOW).end or not decide(facts, rules, NOW).end
+
+
+@many
+@given(fact_sets, rule_sets, st.floats(min_value=-500, max_value=500))
+def test_what_clock_the_times_are_told_by_changes_nothing(facts, rules, shift):
+    session = facts.session
+    if session.clock_ahead is not None:
+        whole = round(shift)
+        moved = replace(
+            session,
+            created_at=None if session.created_at is None else round(session.created_at) + whole,
+            expires_at=None if session.expires_at is None else round(session.expires_at) + whole,
+            clock_ahead=round(session.clock_ahead) + whole,
+        )
+        level = replace(
+            session,
+            created_at=None if session.created_at is None else round(session.created_at),
+            expires_at=None if session.expires_at is None else round(session.expires_at),
+            clock_ahead=round(session.clock_ahead),
+        )
+        assert decide(replace(facts, session=moved), rules, NOW) == decide(replace(facts, session=level), rules, NOW)

@@ -32,6 +32,10 @@ def _nothing(_: object) -> None:
     return None
 
 
+def _keep(_: Session) -> bool:
+    return False
+
+
 def _agree(_: Sequence[Decision]) -> bool:
     return True
 
@@ -41,7 +45,8 @@ class Context:
     """One command's surroundings.
 
     `confirm` is shown what is to end and returns whether to go on; `emit` gets each session or outcome as it comes,
-    `expect` how many of them are about to come. `warn` and `note` get a line for people, `alarm` one that they must not
+    `expect` how many of them are about to come. `stream` takes a session of a listing and tells whether it has been
+    shown, so that nobody needs to keep it. `warn` and `note` get a line for people, `alarm` one that they must not
     miss, `log` one for each request. `timeout` (seconds) bounds one request, `until` (monotonic) the whole command.
     """
 
@@ -52,6 +57,7 @@ class Context:
     confirm: Callable[[Sequence[Decision]], bool] = _agree
     emit: Callable[[Session | Outcome], None] = _nothing
     expect: Callable[[int], None] = _nothing
+    stream: Callable[[Session], bool] = _keep
     warn: Callable[[str], None] = _nothing
     note: Callable[[str], None] = _nothing
     alarm: Callable[[str], None] = _nothing
@@ -180,6 +186,12 @@ def identify(pid: int) -> Process:
     if start is None:
         raise UsageError(f"--owner-pid {pid}: there is no such process")
     return Process(pid, start, *_here())
+
+
+def is_of_another_machine(recorded: Process) -> bool:
+    """Tell whether a process ran on another machine, whose clock is another one; a container's host names change."""
+    host, boot, _ = _here()
+    return recorded.host != host and recorded.boot != boot
 
 
 def liveness(recorded: Process) -> Liveness:

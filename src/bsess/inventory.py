@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, TypedDict, cast
 
 from bsess import verdict
-from bsess.context import Context, liveness, unseal
+from bsess.context import Context, is_of_another_machine, liveness, unseal
 from bsess.errors import BsessError, ExitCode
 from bsess.ledger import Row, RowState
 from bsess.model import CLOCK_SLACK_SECONDS, Event, Liveness, Problem, Session, Status
@@ -120,26 +120,36 @@ def look(context: Context, names: Sequence[str] = (), *, running: bool = False) 
     return Inventory(tuple(known), tuple(ended), tuple(failures), looked_at)
 
 
-def with_past(
-    context: Context, found: Inventory, names: Sequence[str], *, status: str | None, labels: Mapping[str, str]
-) -> Inventory:
-    """Return an inventory with the ended sessions that providers remember, of that status or of any."""
+@dataclass(frozen=True, slots=True)
+class Past:
+    """Which of the sessions that providers remember are asked for: of a status, or of any, with these labels."""
+
+    status: str | None
+    labels: Mapping[str, str]
+
+
+def past(
+    context: Context, found: Inventory, names: Sequence[str], wanted: Past, failures: list[tuple[Problem, int]]
+) -> Iterator[Known]:
+    """Yield the remembered sessions that an inventory has not; what cannot be asked is added to `failures`.
+
+    There may be many times as many as live, so that nobody is to hold them all.
+    """
     profiles = [context.config.profile(name) for name in names] or list(context.config.profiles.values())
-    failures: list[tuple[Problem, int]] = []
-    known = {(item.session.profile, item.session.id): item for item in found.known}
-    for group in accounts(context, profiles, failures):
+    known = {(item.profile.name, item.session.id) for item in found.known}
+    unresolved: list[tuple[Problem, int]] = []  # told of by the inventory
+    for group in accounts(context, profiles, unresolved):
         provider = context.provider(group[0])
         if Capability.PAST not in provider.capabilities:
             continue
+        own = {profile.name for profile in group}
+        listed = {session_id for name, session_id in known if name in own}
         try:
-            for remote in cast("RemembersPast", provider).past(status, labels):
-                item = known_session(context, group[0], row=None, remote=remote)
-                known.setdefault((item.session.profile, item.session.id), item)
+            for remote in cast("RemembersPast", provider).past(wanted.status, wanted.labels):
+                if remote.id not in listed:
+                    yield known_session(context, group[0], row=None, remote=remote)
         except BsessError as error:
             failures.append((problem(error, profile=group[0].name), error.exit_code))
-    seen = {item.message for item, _ in found.failures}
-    more = tuple(item for item in failures if item[0].message not in seen)
-    return replace(found, known=tuple(known.values()), failures=(*found.failures, *more))
 
 
 def _running(context: Context, profile: Profile, provider: Provider) -> Iterator[Known]:
@@ -189,8 +199,7 @@ def known_session(
         live=remote.live if remote else True,
         mine=me == owner or (tag is not None and tag.name == me),
         region=(remote.region if remote else None) or (row.region if row else None),
-        created_at=(remote.created_at if remote else None) or (row.created_at if row else None),
-        expires_at=_earliest(remote.expires_at if remote else None, row.expires_at if row else None),
+        **_times(row, remote),
         owner=owner,
         run=row.run if row else (tag.run if tag else None),
         labels=labels,
@@ -352,6 +361,36 @@ def _status(row: Row | None, remote: RemoteSession | None, now: float) -> str:
         return remote.status
     waited_for = row is not None and row.state is RowState.INTENT and not create_is_over(row, now)
     return Status.STARTING if waited_for else Status.UNKNOWN
+
+
+class _Times(TypedDict):
+    created_at: float | None
+    expires_at: float | None
+    clock_ahead: float | None
+
+
+def _times(row: Row | None, remote: RemoteSession | None) -> _Times:
+    """Return a session's times by the provider's clock where that tells any, else by this machine's."""
+    told = remote is not None and (remote.created_at is not None or remote.expires_at is not None)
+    ahead = remote.clock_ahead if remote is not None and told else 0.0
+    created_at = remote.created_at if remote is not None else None
+    expires_at = remote.expires_at if remote is not None else None
+    if row is None:
+        return _Times(created_at=created_at, expires_at=expires_at, clock_ahead=ahead)
+    if created_at is None:
+        created_at = row.created_at + (ahead or 0.0)
+    recorded = None if row.expires_at is None else row.expires_at + (ahead or 0.0) + slack(row)
+    return _Times(created_at=created_at, expires_at=_earliest(expires_at, recorded), clock_ahead=ahead)
+
+
+def slack(row: Row) -> float:
+    """Return by how many seconds a row's times may be wrong here: another machine wrote it, by its own clock."""
+    return CLOCK_SLACK_SECONDS if row.creator is not None and is_of_another_machine(row.creator) else 0.0
+
+
+def on_this_clock(remote: RemoteSession, moment: float | None) -> float | None:
+    """Return a time that a provider told by this machine's clock, which is the ledger's."""
+    return None if moment is None else moment - (remote.clock_ahead or 0.0)
 
 
 def _earliest(*times: float | None) -> float | None:

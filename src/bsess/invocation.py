@@ -98,6 +98,7 @@ class Invocation:
                 progress.step()
 
         context = self.context(settings, emit=emit, deadline=deadline)
+        context.stream = renderer.stream
         if progress is not None:
             context.expect = progress.expect
         try:

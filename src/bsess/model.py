@@ -66,7 +66,10 @@ class Liveness(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Session:
-    """One browser, local or rented, as the commands show it. Times are seconds since the epoch."""
+    """One browser, local or rented, as the commands show it. Times are seconds since the epoch, by one clock.
+
+    `clock_ahead`: by how many seconds that clock is ahead of this machine's; None where nobody can tell.
+    """
 
     id: str
     profile: str
@@ -81,6 +84,25 @@ class Session:
     run: str | None = None
     labels: Mapping[str, str] = field(default_factory=dict)
     connect_url: str | None = field(default=None, repr=False)
+    clock_ahead: float | None = 0.0
+
+    def age(self, now: float) -> float | None:
+        """Return its age in seconds at this machine's time `now`, by the clock that its times come from."""
+        return None if self.created_at is None else now + (self.clock_ahead or 0.0) - self.created_at
+
+    def left(self, now: float) -> float | None:
+        """Return the seconds that its ttl leaves it at this machine's time `now`; negative where it has passed."""
+        return None if self.expires_at is None else self.expires_at - now - (self.clock_ahead or 0.0)
+
+    def is_older(self, seconds: float, now: float) -> bool:
+        """Tell whether it is surely older than that at this machine's time `now`."""
+        age = self.age(now)
+        return age is not None and age - self.slack > seconds
+
+    @property
+    def slack(self) -> float:
+        """By how many seconds its age and what is left to it may be wrong."""
+        return CLOCK_SLACK_SECONDS if self.clock_ahead is None else 0.0
 
 
 class OutcomeKind(StrEnum):

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from bsess import config as settings
 from bsess import inventory, naming, verdict
-from bsess.context import new_key, seal
+from bsess.context import new_key, seal, this_process
 from bsess.errors import BsessError, ExitCode, FailedError, NotFoundError
 from bsess.ledger import Row, RowState
 from bsess.model import Result
@@ -71,13 +71,14 @@ def _adopt(context: Context, name: str, options: AdoptOptions) -> Session:
         profile=profile.name,
         state=RowState.OPEN,
         owner=context.config.owner.value,
-        created_at=remote.created_at or now,
+        created_at=inventory.on_this_clock(remote, remote.created_at) or now,
         changed_at=now,
         id=remote.id,
         run=context.config.run.value,
         region=remote.region,
         labels={**remote.labels, **options.labels},
-        expires_at=min(now + ttl, remote.expires_at or now + ttl),
+        expires_at=min(now + ttl, inventory.on_this_clock(remote, remote.expires_at) or now + ttl),
+        creator=this_process(),
         connect_url=seal(provider, remote.connect_url),
     )
     row = _write(context, fresh, profile)

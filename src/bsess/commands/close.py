@@ -137,7 +137,7 @@ def _is_selected(context: Context, known: Known, options: CloseOptions) -> bool:
         return False
     if options.older_than is None:
         return True
-    return session.created_at is not None and context.now() - session.created_at > options.older_than
+    return session.is_older(options.older_than, context.now())
 
 
 def _why(options: CloseOptions) -> str:

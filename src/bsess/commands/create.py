@@ -218,9 +218,9 @@ class Maker:
         wanted = replace(
             row,
             id=remote.id,
-            created_at=remote.created_at or row.created_at,
+            created_at=inventory.on_this_clock(remote, remote.created_at) or row.created_at,
             changed_at=context.now(),
-            expires_at=remote.expires_at or row.expires_at,
+            expires_at=inventory.on_this_clock(remote, remote.expires_at) or row.expires_at,
             region=remote.region or row.region,
             connect_url=seal(provider, remote.connect_url),
             stop_url=seal(provider, remote.stop_url),

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
+from itertools import chain
 from typing import TYPE_CHECKING
 
 from bsess import inventory
@@ -13,11 +14,11 @@ from bsess.sweep.execution import facts
 from bsess.sweep.policy import Rules, decide
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from bsess.context import Context
-    from bsess.inventory import Ended, Known
-    from bsess.model import Session
+    from bsess.inventory import Ended, Inventory, Known
+    from bsess.model import Problem, Session
 
 ALL = "all"
 # bsess's own, then those of providers.
@@ -46,26 +47,32 @@ def list_sessions(context: Context, options: ListOptions) -> Result:
         raise UsageError("--mine, --foreign and --orphans exclude each other")
     _check_status(options.status)
     found = inventory.look(context, options.profiles, running=not options.mine and not options.orphans)
-    if options.status in PAST:
-        found = inventory.with_past(
-            context,
-            found,
-            options.profiles,
-            status=None if options.status == ALL else options.status,
-            labels=options.labels,
-        )
-    shown = [known for known in found.known if _matches(context, known, options)]
-    shown.sort(key=lambda known: known.session.created_at or 0.0)
-    for known in shown:
-        context.emit(known.session)
+    live = sorted(found.known, key=lambda known: known.session.created_at or 0.0)
+    failures: list[tuple[Problem, int]] = []
+    every = chain(live, _past(context, found, options, failures))
+    # Of those that are shown as they come, none is kept: an account may remember tens of thousands.
+    kept = [known.session for known in every if _matches(context, known, options) and not context.stream(known.session)]
+    told = {item.message for item, _ in found.failures}
+    found = replace(
+        found, failures=(*found.failures, *(failure for failure in failures if failure[0].message not in told))
+    )
     return Result(
         "list",
         exit_code=found.exit_code,
-        sessions=tuple(known.session for known in shown),
+        sessions=tuple(kept),
         list_errors=found.problems,
         errors=found.problems,
         notes=tuple(_notes(context, found.known, found.ended)),
     )
+
+
+def _past(
+    context: Context, found: Inventory, options: ListOptions, failures: list[tuple[Problem, int]]
+) -> Iterator[Known]:
+    if options.status not in PAST:
+        return iter(())
+    wanted = inventory.Past(None if options.status == ALL else options.status, options.labels)
+    return inventory.past(context, found, options.profiles, wanted, failures)
 
 
 def _check_status(status: str | None) -> None:
@@ -107,7 +114,7 @@ def _is_orphan(context: Context, known: Known) -> bool:
 def _is_older(context: Context, session: Session, seconds: float | None) -> bool:
     if seconds is None:
         return True
-    return session.created_at is not None and context.now() - session.created_at > seconds
+    return session.is_older(seconds, context.now())
 
 
 def _notes(context: Context, known: Sequence[Known], ended: Sequence[Ended]) -> list[str]:

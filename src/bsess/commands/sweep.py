@@ -102,7 +102,7 @@ def _write_metrics(context: Context, path: str, selection: Selection, result: Re
     except (OSError, UnicodeDecodeError):
         before = None
     now = context.now()
-    ages = [now - (known.session.created_at or now) for known, _ in selection.to_end]
+    ages = [known.session.age(now) or 0.0 for known, _ in selection.to_end]
     text = metrics.text(
         decisions=result.decisions or (),
         outcomes=result.outcomes or (),

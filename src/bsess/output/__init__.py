@@ -72,14 +72,32 @@ class Renderer:
 
     def emit(self, item: Session | Outcome) -> None:
         """Write one item at once, where the format is a stream of them."""
-        if self._format is not Format.JSONL:
-            return
+        if self._format is Format.JSONL:
+            self._tell(json_line(self._record(item)), at_once=True)
+
+    def stream(self, session: Session) -> bool:
+        """Write one session of a listing, where it is a line for itself; False where all are needed at once."""
+        if self._format is Format.JSONL:
+            line = json_line(self._record(session))
+        elif self._format is Format.TSV:
+            line = "\t".join(grid.tsv_row(self._record(session)))
+        elif self._format is Format.NAME:
+            line = self._name(session)
+        elif self._format is Format.URL:
+            line = self._url(session)
+        else:
+            return False
+        self._tell(line)
+        return True
+
+    def _tell(self, line: str, *, at_once: bool = False) -> None:
         self._streamed = True
         if self._untold is not None:
             return
         try:
-            self._write_json_lines([self._record(item)])
-            self._stream.flush()
+            self._stream.write(line + "\n")
+            if at_once:
+                self._stream.flush()
         except (OSError, AttributeError) as error:
             # What cannot be told must not change what is done: raised once the command is through.
             self._untold = error
@@ -130,18 +148,17 @@ class Renderer:
         return records.outcome(item)
 
     def _write_json_lines(self, items: Iterable[object]) -> None:
-        import json
-
-        for item in items:
-            self._stream.write(json.dumps(item) + "\n")
+        self._lines(map(json_line, items))
 
     def _names(self, result: Result) -> Iterable[str]:
         items: Sequence[Session | Outcome | Decision] = (
             result.sessions or result.outcomes or [item for item in result.decisions or () if item.end]
         )
-        for item in items:
-            name = clean(item.id)
-            yield name if item.profile == self._default_profile else f"{item.profile}/{name}"
+        return map(self._name, items)
+
+    def _name(self, item: Session | Outcome | Decision) -> str:
+        name = clean(item.id)
+        return name if item.profile == self._default_profile else f"{item.profile}/{name}"
 
     def _url(self, session: Session) -> str:
         url = session.connect_url or ""
@@ -156,6 +173,13 @@ class Renderer:
     def _lines(self, lines: Iterable[str]) -> None:
         for line in lines:
             self._stream.write(line + "\n")
+
+
+def json_line(record: object) -> str:
+    """Return a record as one line of JSON."""
+    import json
+
+    return json.dumps(record)
 
 
 def show_tables(grids: Sequence[Grid], stream: TextIO, environment: Mapping[str, str]) -> None:

@@ -26,7 +26,7 @@ class Grid:
 
 def tsv_rows(result: Result, view: View) -> list[tuple[str, ...]]:
     """Return one row for each main item of a result, in the order of its keys in JSON, without secrets."""
-    return [_flat(record) for record in main_records(result, view)]
+    return [tsv_row(record) for record in main_records(result, view)]
 
 
 def main_records(result: Result, view: View) -> list[dict[str, object]]:
@@ -82,8 +82,8 @@ def _sessions(items: Sequence[Session], view: View) -> Grid:
             clean(item.id),
             item.profile,
             clean(item.status),
-            "" if item.created_at is None else durations.show(view.now - item.created_at),
-            "" if item.expires_at is None else durations.show(item.expires_at - view.now),
+            _lasting(item.age(view.now)),
+            _lasting(item.left(view.now)),
             "mine" if item.mine else clean(item.owner or "unknown"),
             clean(item.run or ""),
             clean(label_text(item.labels)),
@@ -91,6 +91,10 @@ def _sessions(items: Sequence[Session], view: View) -> Grid:
         for item in items
     )
     return _without_empty(Grid(("ID", "PROFILE", "STATUS", "AGE", "ENDS IN", "OWNER", "RUN", "LABELS"), rows))
+
+
+def _lasting(seconds: float | None) -> str:
+    return "" if seconds is None else durations.show(seconds)
 
 
 def _outcomes(items: Sequence[Outcome]) -> Grid:
@@ -151,7 +155,8 @@ def _without_empty(grid: Grid) -> Grid:
     )
 
 
-def _flat(record: Mapping[str, object]) -> tuple[str, ...]:
+def tsv_row(record: Mapping[str, object]) -> tuple[str, ...]:
+    """Return a record's cells, without secrets."""
     return tuple(_cell(value) for key, value in record.items() if key != "connect_url")
 
 

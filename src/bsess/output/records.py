@@ -25,7 +25,7 @@ class View:
 
 def session(item: Session, view: View) -> dict[str, object]:
     """Return a session's record."""
-    url = item.connect_url
+    url, age = item.connect_url, item.age(view.now)
     return {
         "id": clean(item.id),
         "profile": item.profile,
@@ -34,7 +34,7 @@ def session(item: Session, view: View) -> dict[str, object]:
         "region": _clean(item.region),
         "created_at": moment(item.created_at) or None,
         "expires_at": moment(item.expires_at) or None,
-        "age_seconds": None if item.created_at is None else max(0, int(view.now - item.created_at)),
+        "age_seconds": None if age is None else max(0, int(age)),
         "mine": item.mine,
         "owner": _clean(item.owner),
         "run": _clean(item.run),

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, BinaryIO, ClassVar, Protocol
 from bsess.errors import AuthError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterator, Mapping
     from pathlib import Path
 
     from bsess.credentials import Token
@@ -94,8 +94,9 @@ class CreateRequest:
 
 @dataclass(frozen=True, slots=True)
 class RemoteSession:
-    """A session as its provider tells it. `live` is False only for a terminal status; times are epoch seconds.
+    """A session as its provider tells it. `live` is False only for a terminal status.
 
+    Times are epoch seconds by a clock that is `clock_ahead` seconds ahead of this machine's (None: nobody can tell).
     `owner` is the tag it carries, None where it carries none. `provider_id`: what its provider calls it, where `id` is
     the name that we gave it. The URLs that open or end it are secrets and go to the ledger.
     """
@@ -112,6 +113,7 @@ class RemoteSession:
     connect_url: str | None = field(default=None, repr=False)
     stop_url: str | None = field(default=None, repr=False)
     query_url: str | None = field(default=None, repr=False)
+    clock_ahead: float | None = 0.0
     notes: tuple[str, ...] = ()
 
 
@@ -217,8 +219,8 @@ class Finds(Protocol):
 class RemembersPast(Protocol):
     """What a provider of capability PAST does besides."""
 
-    def past(self, status: str | None, labels: Mapping[str, str]) -> tuple[RemoteSession, ...]:
-        """Return the sessions of a status (all without one), ended ones too. Labels may narrow it there."""
+    def past(self, status: str | None, labels: Mapping[str, str]) -> Iterator[RemoteSession]:
+        """Yield the sessions of a status (all without one), ended ones too. Labels may narrow it there."""
 
 
 class TellsDetails(Protocol):

@@ -24,6 +24,7 @@ from bsess.errors import (
     UnreachableError,
     UsageError,
 )
+from bsess.http.answer import Wanted
 from bsess.model import Usage
 from bsess.providers import browserbase_fields as fields
 from bsess.providers import rented
@@ -42,9 +43,9 @@ from bsess.providers.options import chosen, merged
 
 if TYPE_CHECKING:
     import builtins
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
-    from bsess.http import Answer
+    from bsess.http.answer import Answer
     from bsess.model import Owner
 
 BASE = "https://api.browserbase.com"
@@ -103,7 +104,7 @@ class BrowserbaseProvider:
         if not answer.ok:
             raise self._refusal(answer)
         document = self._client.json(answer, what="create")
-        made = self._session(document)
+        made = _session(document, answer.clock_ahead)
         if made is None:
             raise UnreachableError("create: the answer is no session", code="malformed", http_status=answer.status)
         return made
@@ -114,13 +115,13 @@ class BrowserbaseProvider:
         unique = {item.id: item for item in found}
         return Listing(sessions=tuple(unique.values()), complete=False)
 
-    def past(self, status: str | None, labels: Mapping[str, str]) -> tuple[RemoteSession, ...]:
-        """Return the sessions of a status, or of all, ended ones too; of several labels one is asked for there."""
+    def past(self, status: str | None, labels: Mapping[str, str]) -> Iterator[RemoteSession]:
+        """Yield the sessions of a status, or of all, ended ones too; of several labels one is asked for there."""
         query = {} if status is None else {"status": status.upper()}
         label = next(((key, value) for key, value in labels.items() if not fields.UNQUOTABLE & set(key + value)), None)
         if label is not None:
             query["q"] = fields.where(*label)
-        return tuple(self._sessions(query))
+        return self._sessions(query)
 
     def find(self, key: str) -> tuple[RemoteSession, ...]:
         """Return the sessions that carry the tag of that ledger id."""
@@ -135,7 +136,7 @@ class BrowserbaseProvider:
             return None
         if not answer.ok:
             raise self._client.failure(answer, what="get", session=session_id)
-        found = self._session(self._client.json(answer, what="get"))
+        found = _session(self._client.json(answer, what="get"), answer.clock_ahead)
         if found is None:
             raise UnreachableError(f"{session_id}: the answer is no session", code="malformed")
         return found
@@ -317,32 +318,20 @@ class BrowserbaseProvider:
             raise self._client.failure(answer, what=what, session=session)
         return self._client.json(answer, what=what)
 
-    def _sessions(self, query: Mapping[str, str]) -> builtins.list[RemoteSession]:
-        documents = self._read(f"/v1/sessions{f'?{urlencode(query, quote_via=quote)}' if query else ''}", what="list")
-        if not isinstance(documents, list):
-            raise UnreachableError("list: the answer is no list of sessions", code="malformed")
-        return [found for found in map(self._session, documents) if found is not None]
-
-    def _session(self, document: object) -> RemoteSession | None:
-        if not isinstance(document, dict) or not isinstance(document.get("id"), str) or not document["id"]:
-            return None
-        status = str(document.get("status") or "unknown")
-        owner, labels = fields.read_metadata(document.get("userMetadata"))
-        return RemoteSession(
-            id=document["id"],
-            status=status.lower(),
-            live=status not in TERMINAL,
-            created_at=_moment(document.get("createdAt")),
-            expires_at=_moment(document.get("expiresAt")),
-            region=_text(document.get("region")),
-            owner=owner,
-            labels=labels,
-            connect_url=_text(document.get("connectUrl")),
-        )
+    def _sessions(self, query: Mapping[str, str]) -> Iterator[RemoteSession]:
+        # The API has no pages: all that was ever made may come in one answer.
+        url = f"{self.base_url}/v1/sessions{f'?{urlencode(query, quote_via=quote)}' if query else ''}"
+        answer = self._client.send("GET", url, wanted=Wanted.FILE)
+        if not answer.ok:
+            raise self._client.failure(answer, what="list")
+        for document in self._client.elements(answer, what="list"):
+            found = _session(document, answer.clock_ahead)
+            if found is not None:
+                yield found
 
     def _readable(self, answer: Answer) -> RemoteSession | None:
         try:
-            return self._session(self._client.json(answer, what="close"))
+            return _session(self._client.json(answer, what="close"), answer.clock_ahead)
         except UnreachableError:
             return None
 
@@ -371,6 +360,25 @@ class BrowserbaseProvider:
                 error.message, code="refused", hint="is the profile's url right?", http_status=_NOT_FOUND
             )
         return error
+
+
+def _session(document: object, clock_ahead: float | None) -> RemoteSession | None:
+    if not isinstance(document, dict) or not isinstance(document.get("id"), str) or not document["id"]:
+        return None
+    status = str(document.get("status") or "unknown")
+    owner, labels = fields.read_metadata(document.get("userMetadata"))
+    return RemoteSession(
+        id=document["id"],
+        status=status.lower(),
+        live=status not in TERMINAL,
+        created_at=_moment(document.get("createdAt")),
+        expires_at=_moment(document.get("expiresAt")),
+        region=_text(document.get("region")),
+        owner=owner,
+        labels=labels,
+        connect_url=_text(document.get("connectUrl")),
+        clock_ahead=clock_ahead,
+    )
 
 
 def _moment(value: object) -> float | None:

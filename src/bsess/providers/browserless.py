@@ -24,6 +24,7 @@ from bsess.errors import (
     UnreachableError,
     UsageError,
 )
+from bsess.http.answer import Wanted
 from bsess.model import Owner, Status, Usage
 from bsess.output.text import clean, secrets_of
 from bsess.providers import rented
@@ -44,7 +45,7 @@ from bsess.providers.options import chosen, merged, proxy
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from bsess.http import Answer
+    from bsess.http.answer import Answer
 
 NAME = "browserless"
 CLOUD = "browserless.io"
@@ -164,7 +165,7 @@ class BrowserlessProvider:
         url = self._stop_url(target)
         self._client.hide(secrets_of(url, target.id))
         # Whatever its body is: a 2xx has ended the session.
-        answer = self._client.send("DELETE", url, status_only=True)
+        answer = self._client.send("DELETE", url, wanted=Wanted.STATUS)
         if answer.ok:
             return CloseAnswer(CloseState.ENDED, http_status=answer.status)
         error = self._client.failure(answer, what="close", session=target.id)

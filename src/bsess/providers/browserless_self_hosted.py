@@ -21,7 +21,7 @@ from urllib.parse import quote, urlencode, urlsplit
 from bsess import network
 from bsess.errors import AuthError, BsessError, ConfigError, FailedError, NotFoundError, UnreachableError, UsageError
 from bsess.holder.launch import launch
-from bsess.http import Answer
+from bsess.http.answer import Answer
 from bsess.model import Owner, Status, Usage
 from bsess.providers import rented
 from bsess.providers.base import (

@@ -77,7 +77,7 @@ def facts(context: Context, known: Known) -> Facts:
         lost_create=row.state is RowState.INTENT and inventory.create_is_over(row, now),
         failure=failure,
         owner_process=_owner_process(known),
-        lease_until=row.lease_until,
+        lease_until=None if row.lease_until is None else row.lease_until + inventory.slack(row),
     )
 
 

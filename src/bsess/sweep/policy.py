@@ -10,7 +10,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING
 
 from bsess import durations
-from bsess.model import CLOCK_SLACK_SECONDS, LABEL_KEEP, LABEL_KEEP_UNTIL, Decision, Liveness, Session
+from bsess.model import LABEL_KEEP, LABEL_KEEP_UNTIL, Decision, Liveness, Session
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -25,7 +25,7 @@ class Facts:
 
     `lost_create`: its create was never answered and nobody waits for it; `beyond_reach`: its provider can neither find
     nor end such a one. `failure`: why its last close failed.
-    `owner_process`: whether that lives, None where none is recorded. `local_times`: its times come from this machine.
+    `owner_process`: whether that lives, None where none is recorded; `lease_until`: by this machine's clock.
     """
 
     session: Session
@@ -34,7 +34,6 @@ class Facts:
     failure: str | None = None
     owner_process: Liveness | None = None
     lease_until: float | None = None
-    local_times: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,11 +82,11 @@ def _decide(facts: Facts, rules: Rules, now: float) -> tuple[bool, str]:
         return False, f"not asked for: {outside}"
     if not session.live:
         return True, "has ended and left something behind"
-    slack = 0.0 if facts.local_times else CLOCK_SLACK_SECONDS
-    if session.expires_at is not None and session.expires_at + slack <= now:
-        return True, f"ttl passed {durations.show(now - session.expires_at)} ago"
+    left = session.left(now)
+    if left is not None and left + session.slack <= 0:
+        return True, f"ttl passed {durations.show(-left)} ago"
     if facts.lost_create and facts.beyond_reach:
-        by = "some time" if session.expires_at is None else f"{durations.show(session.expires_at - now)} from now"
+        by = "some time" if left is None else f"{durations.show(left)} from now"
         return False, f"its create was never answered and nothing can find it: its ttl ends it {by}"
     if facts.lost_create:
         return True, "its create was never answered"
@@ -98,21 +97,21 @@ def _decide(facts: Facts, rules: Rules, now: float) -> tuple[bool, str]:
     if facts.owner_process is Liveness.DEAD:
         return True, "its owner process is gone"
     if facts.lease_until is not None:
-        if facts.lease_until + slack > now:
+        if facts.lease_until > now:
             return False, "its lease is held"
         return True, f"its lease ran out {durations.show(now - facts.lease_until)} ago"
-    return _by_age(session, rules, now, slack)
+    return _by_age(session, rules, now)
 
 
-def _by_age(session: Session, rules: Rules, now: float, slack: float) -> tuple[bool, str]:
+def _by_age(session: Session, rules: Rules, now: float) -> tuple[bool, str]:
     if rules.older_than is None:
         return False, "in use: its ttl has not passed"
-    if session.created_at is None:
+    age = session.age(now)
+    if age is None:
         return False, "of unknown age"
-    age = now - session.created_at - slack
-    if age < rules.min_age:
+    if age - session.slack < rules.min_age:
         return False, f"younger than {durations.show(rules.min_age)}"
-    if age <= rules.older_than:
+    if not session.is_older(rules.older_than, now):
         return False, f"not older than {durations.show(rules.older_than)}"
     return True, f"older than {durations.show(rules.older_than)}"
 
