@@ -178,7 +178,7 @@ def test_the_data_of_each_command_has_exactly_its_keys(world):
     assert list(made["data"]["sessions"][0]) == SESSION_KEYS
     assert list(world.ok("list", "-o", "json").json["data"]) == ["sessions"]
     planned = world.ok("sweep", "--dry-run", "-o", "json").json["data"]
-    assert set(planned) == {"decisions", "outcomes", "summary", "errors"}
+    assert set(planned) == {"decisions", "outcomes", "summary", "scope", "errors"}
     assert list(planned["decisions"][0]) == DECISION_KEYS
     assert planned["outcomes"] == []
     assert set(planned["summary"].values()) == {0}

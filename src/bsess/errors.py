@@ -10,7 +10,6 @@ BsessError
 ├── AuthError (4)             401, 403
 ├── UnreachableError (5)      the state is unknown
 ├── QuotaError (6)            plan, slots or minutes are used up
-├── LimitError (7)            stopped by a limit of ours
 └── LockedError (75)          another sweep is at work
 
 Stopped is no error: a signal asked this process to end.
@@ -123,13 +122,6 @@ class QuotaError(BsessError):
 
     exit_code = ExitCode.QUOTA
     default_code = "quota"
-
-
-class LimitError(BsessError):
-    """A limit that the user set stopped the command."""
-
-    exit_code = ExitCode.LIMIT
-    default_code = "limit"
 
 
 class LockedError(BsessError):

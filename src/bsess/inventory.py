@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass, replace
+from threading import Thread
 from typing import TYPE_CHECKING, TypedDict, cast
 
 from bsess import verdict
@@ -11,7 +12,7 @@ from bsess.context import Context, is_of_another_machine, liveness, unseal
 from bsess.errors import BsessError, ExitCode
 from bsess.ledger import Row, RowState
 from bsess.model import CLOCK_SLACK_SECONDS, Event, Liveness, Problem, Session, Status
-from bsess.providers.base import Capability
+from bsess.providers.base import Capability, Listing
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -19,7 +20,6 @@ if TYPE_CHECKING:
     from bsess.config import Profile
     from bsess.providers.base import (
         Finds,
-        Listing,
         Provider,
         RemembersPast,
         RemoteSession,
@@ -54,12 +54,15 @@ class Ended:
 
 @dataclass(frozen=True, slots=True)
 class Inventory:
-    """One look at all accounts in scope; `failures` are those that could not be looked at, with their exit codes."""
+    """One look at all accounts in scope.
+
+    `looked_at` names the profiles of those that answered; `failures` are those that did not, with their exit codes.
+    """
 
     known: tuple[Known, ...]
     ended: tuple[Ended, ...] = ()
     failures: tuple[tuple[Problem, int], ...] = ()
-    looked_at: int = 0
+    looked_at: tuple[str, ...] = ()
 
     @property
     def problems(self) -> tuple[Problem, ...]:
@@ -85,28 +88,25 @@ def look(context: Context, names: Sequence[str] = (), *, running: bool = False) 
     failures: list[tuple[Problem, int]] = []
     known: list[Known] = []
     ended: list[Ended] = []
-    looked_at = 0
+    looked_at: list[str] = []
     groups = accounts(context, profiles, failures)
-    for group in groups:
+    began = context.now()
+    for group, (listing, browsers) in zip(groups, _listings(context, groups, running=running), strict=True):
         provider = context.provider(group[0])
         own = [row for row in rows if same_account(row, provider)]
         rows = [row for row in rows if not same_account(row, provider)]
-        began = context.now()
-        try:
-            listing = provider.list()
-        except BsessError as error:
-            failures.append((problem(error, profile=group[0].name), error.exit_code))
+        if isinstance(listing, BsessError):
+            failures.append((problem(listing, profile=group[0].name), listing.exit_code))
             known.extend(_known_by_row(context, row, group) for row in own)
             continue
-        looked_at += 1
+        looked_at += [profile.name for profile in group]
         joined, gone = _join(context, group, provider, listing, own, began)
         known.extend(joined)
         ended.extend(gone)
-        if running and Capability.RUNNING in provider.capabilities:
-            try:
-                known.extend(_running(context, group[0], provider))
-            except BsessError as error:
-                failures.append((problem(error, profile=group[0].name), error.exit_code))
+        if isinstance(browsers, BsessError):
+            failures.append((problem(browsers, profile=group[0].name), browsers.exit_code))
+        else:
+            known.extend(known_session(context, group[0], row=None, remote=remote) for remote in browsers)
     if not names:
         loaded = {profile.name for group in groups for profile in group}
         unloaded = {profile.name for profile in profiles} - loaded
@@ -117,7 +117,7 @@ def look(context: Context, names: Sequence[str] = (), *, running: bool = False) 
         ]
         ended.extend(Ended(row, "ttl passed, and no profile leads to its account") for row in over)
         failures.extend(_unreachable(row for row in lost if row not in over))
-    return Inventory(tuple(known), tuple(ended), tuple(failures), looked_at)
+    return Inventory(tuple(known), tuple(ended), tuple(failures), tuple(looked_at))
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,9 +152,49 @@ def past(
             failures.append((problem(error, profile=group[0].name), error.exit_code))
 
 
-def _running(context: Context, profile: Profile, provider: Provider) -> Iterator[Known]:
-    for remote in cast("SeesRunning", provider).running():
-        yield known_session(context, profile, row=None, remote=remote)
+_Listed = tuple["Listing | BsessError", "tuple[RemoteSession, ...] | BsessError"]
+
+
+def _listings(context: Context, groups: Sequence[Sequence[Profile]], *, running: bool) -> list[_Listed]:
+    """List all accounts at a time, and with `running` their browsers: one that is down keeps no other waiting."""
+    found: list[_Listed | BaseException] = [_unlisted()] * len(groups)
+
+    def look_at(index: int) -> None:
+        try:
+            found[index] = _listed(context.provider(groups[index][0]), running=running)
+        except BaseException as error:  # noqa: BLE001  raised again below, by the thread that asked
+            found[index] = error
+
+    threads = [Thread(target=look_at, args=(index,), daemon=True) for index in range(1, len(groups))]
+    for thread in threads:
+        thread.start()
+    if groups:
+        found[0] = _listed(context.provider(groups[0][0]), running=running)
+    for thread in threads:
+        thread.join()
+    listed = []
+    for item in found:
+        if isinstance(item, BaseException):
+            raise item
+        listed.append(item)
+    return listed
+
+
+def _unlisted() -> _Listed:
+    return Listing(sessions=()), ()
+
+
+def _listed(provider: Provider, *, running: bool) -> _Listed:
+    try:
+        listing = provider.list()
+    except BsessError as error:
+        return error, ()
+    if not running or Capability.RUNNING not in provider.capabilities:
+        return listing, ()
+    try:
+        return listing, cast("SeesRunning", provider).running()
+    except BsessError as error:
+        return listing, error
 
 
 def reconcile(context: Context, ended: Iterable[Ended]) -> list[Ended]:

@@ -208,6 +208,14 @@ class SettingLine:
 
 
 @dataclass(frozen=True, slots=True)
+class Scope:
+    """What a sweep looked at: the ledger's place, and the profiles whose accounts answered."""
+
+    ledger: str
+    profiles: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Result:
     """All that a command has to say; a renderer makes it text. A field that is None does not concern the command."""
 
@@ -225,6 +233,7 @@ class Result:
     text: str | None = None
     tag: Mapping[str, str] | None = None
     summary: Mapping[str, int] | None = None
+    scope: Scope | None = None
     list_errors: tuple[Problem, ...] | None = None
     errors: tuple[Problem, ...] = ()
     notes: tuple[str, ...] = ()

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from bsess import inventory, naming, network, verdict
-from bsess.closing import Manner, Target, close_all
+from bsess.closing import Manner, Target
+from bsess.closing.many import close_all
 from bsess.errors import BsessError, ConfigError, ExitCode, FailedError, UsageError
 from bsess.ledger import Row, RowState
 from bsess.model import Decision, Outcome, OutcomeKind, Result, Session, Status
@@ -113,7 +114,7 @@ def _close_selected(context: Context, options: CloseOptions) -> Result:
     for outcome in spared:
         context.emit(outcome)
     targets = [Target(known.session.id, known.profile, known.row) for known in chosen]
-    manner = Manner(force=options.force, wait=options.wait, reason=_why(options))
+    manner = Manner(force=options.force, wait=options.wait, reason=_why(options), as_chosen=True)
     outcomes = spared + close_all(context, targets, lambda _: manner, context.emit)
     inventory.reconcile(context, found.ended)
     return Result(

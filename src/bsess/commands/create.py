@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, cast
 
 from bsess import config as settings
 from bsess import durations, inventory
-from bsess.closing import Manner, Target, close_one
+from bsess.closing import Manner, Target
+from bsess.closing.one import close_one
 from bsess.context import Context, identify, new_key, seal, this_process
 from bsess.errors import BsessError, ExitCode, UnreachableError, UsageError
 from bsess.ledger import Row, RowState

@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING
 
 from bsess import config as settings
 from bsess import durations
-from bsess.closing import Manner, Target, close_one
+from bsess.closing import Manner, Target
+from bsess.closing.one import close_one
 from bsess.commands.create import LEASE_SECONDS, Made, Maker, deliver
 from bsess.context import new_key, this_process
 from bsess.errors import BsessError, FailedError, LedgerError

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 from bsess import verdict, whole
 from bsess.config import check_protect
-from bsess.errors import ExitCode, FailedError, LimitError
-from bsess.model import Problem, Result
+from bsess.errors import ExitCode, FailedError
+from bsess.model import Problem, Result, Scope
 from bsess.sweep import execution, metrics
 from bsess.sweep import plan as plans
 from bsess.sweep.policy import Rules
@@ -67,7 +67,9 @@ def _sweep(context: Context, options: SweepOptions) -> tuple[Selection, Result]:
     if options.only_looks:
         return selection, _looked(context, options, selection)
     decisions = [decision for _, decision in selection.to_end]
-    _check_limit(context, options, len(decisions))
+    limit = context.config.max_close.value if options.max_close is None else options.max_close
+    if limit is not None and len(decisions) > limit:
+        return selection, _over(context, selection, limit)
     if decisions and not context.confirm(decisions):
         raise FailedError("not confirmed: nothing was ended", code="declined")
     # The answer may have taken its time: looked at again, and only what was shown is ended.
@@ -78,7 +80,7 @@ def _sweep(context: Context, options: SweepOptions) -> tuple[Selection, Result]:
             again = execution.only(again, planned.has)
         kept = execution.only(again, lambda session: (session.profile, session.id) in shown)
         outcomes = execution.act(context, kept)
-    return kept, _result(kept, outcomes)
+    return kept, _result(context, kept, outcomes)
 
 
 def _looked(context: Context, options: SweepOptions, selection: Selection) -> Result:
@@ -87,7 +89,7 @@ def _looked(context: Context, options: SweepOptions, selection: Selection) -> Re
         text = plans.document(((known.session, decision) for known, decision in selection.to_end), now=context.now())
         with whole.writing(options.plan_out) as file:
             file.write(text.encode())
-    result = _result(selection, [], dry_run=True)
+    result = _result(context, selection, [], dry_run=True)
     count = len(selection.to_end)
     if not options.fail_if_found or count == 0:
         return result
@@ -116,14 +118,15 @@ def _write_metrics(context: Context, path: str, selection: Selection, result: Re
         written.write(text.encode())
 
 
-def _check_limit(context: Context, options: SweepOptions, count: int) -> None:
-    limit = context.config.max_close.value if options.max_close is None else options.max_close
-    if limit is not None and count > limit:
-        raise LimitError(
-            f"{_sessions(count)} would end, and the limit is {limit}: nothing was ended",
-            code="max_close",
-            hint="--dry-run shows them; a higher --max-close lets them end",
-        )
+def _over(context: Context, selection: Selection, limit: int) -> Result:
+    """Tell that more would end than may; what would is told too."""
+    over = Problem(
+        "max_close",
+        f"{_sessions(len(selection.to_end))} would end, and the limit is {limit}: nothing was ended",
+        "--dry-run shows them; a higher --max-close lets them end",
+    )
+    result = _result(context, selection, [], dry_run=True)
+    return replace(result, exit_code=ExitCode.LIMIT, errors=(*result.errors, over))
 
 
 def _rules(context: Context, options: SweepOptions) -> Rules:
@@ -143,18 +146,20 @@ def _rules(context: Context, options: SweepOptions) -> Rules:
     )
 
 
-def _result(selection: Selection, outcomes: Sequence[Outcome], *, dry_run: bool = False) -> Result:
+def _result(context: Context, selection: Selection, outcomes: Sequence[Outcome], *, dry_run: bool = False) -> Result:
     problems = selection.inventory.problems
     decisions = tuple(decision for _, decision in selection.decided)
+    scope = Scope(context.ledger().location, selection.inventory.looked_at)
     return Result(
         "sweep",
         exit_code=verdict.of_outcomes(outcomes, looking=selection.inventory.exit_code),
         outcomes=tuple(outcomes),
         decisions=decisions,
         summary=execution.summary(outcomes),
+        scope=scope,
         list_errors=problems,
         errors=problems + verdict.problems_of(outcomes),
-        notes=(_sentence(decisions, outcomes, dry_run=dry_run),),
+        notes=(f"{_looked_at(scope, decisions, outcomes)}: {_what_came(decisions, outcomes, dry_run=dry_run)}",),
     )
 
 
@@ -162,13 +167,17 @@ def _sessions(count: int) -> str:
     return "one session" if count == 1 else f"{count} sessions"
 
 
-def _sentence(decisions: Sequence[Decision], outcomes: Sequence[Outcome], *, dry_run: bool) -> str:
-    ends = sum(decision.end for decision in decisions)
+def _looked_at(scope: Scope, decisions: Sequence[Decision], outcomes: Sequence[Outcome]) -> str:
     # What was found to have ended is no decision any more, and was looked at all the same.
     gone = {outcome.id for outcome in outcomes} - {decision.id for decision in decisions}
-    count = len(decisions) + len(gone)
-    looked = f"looked at {_sessions(count)}"
+    looked = f"looked at {_sessions(len(decisions) + len(gone))}"
+    # A cron job that has no token, or another HOME, looks at nothing: that is to be seen.
+    return f"{looked} of {', '.join(scope.profiles) or 'no profile'} (ledger {scope.ledger})"
+
+
+def _what_came(decisions: Sequence[Decision], outcomes: Sequence[Outcome], *, dry_run: bool) -> str:
     if dry_run:
-        return f"{looked}: would end {ends}, spare {len(decisions) - ends}"
+        ends = sum(decision.end for decision in decisions)
+        return f"would end {ends}, spare {len(decisions) - ends}"
     counts = ", ".join(f"{number} {kind}" for kind, number in execution.summary(outcomes).items() if number)
-    return f"{looked}: {counts or 'nothing to end'}"
+    return counts or "nothing to end"

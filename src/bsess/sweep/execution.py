@@ -12,7 +12,9 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from bsess import inventory
-from bsess.closing import Manner, Target, claimed_by_other, close_all
+from bsess.closing import Manner, Target
+from bsess.closing.many import close_all
+from bsess.closing.one import claimed_by_other
 from bsess.context import Context, liveness
 from bsess.errors import LedgerError, LockedError
 from bsess.ledger import RowState
@@ -101,7 +103,8 @@ def act(context: Context, selection: Selection) -> list[Outcome]:
     targets = [Target(known.session.id, known.profile, known.row) for known, _ in selection.to_end]
 
     def manner(target: Target) -> Manner:
-        return Manner(force=True, wait=WAIT_SECONDS, event="swept", reason=reasons[target.profile.name, target.id])
+        reason = reasons[target.profile.name, target.id]
+        return Manner(force=True, wait=WAIT_SECONDS, event="swept", reason=reason, as_chosen=True)
 
     def with_reason(outcome: Outcome) -> Outcome:
         return replace(outcome, reason=outcome.reason or reasons[outcome.profile, outcome.id])

@@ -1,0 +1,175 @@
+"""Ending one session: claim its row, ask the provider, and record what came of it."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from bsess import inventory
+from bsess.closing import outcomes
+from bsess.context import Context, liveness, this_process, unseal
+from bsess.errors import BsessError, LedgerError
+from bsess.ledger import Row, RowState
+from bsess.model import Event, Liveness, Outcome, OutcomeKind
+from bsess.providers.base import CloseAnswer, CloseState, CloseTarget
+
+if TYPE_CHECKING:
+    from bsess.closing import Manner, Target
+
+# A claim older than this is nobody's: no close takes that long (the slowest provider's close may take 60 s).
+CLAIM_SECONDS = 120.0
+_PAUSE_SECONDS = 0.05
+_ENDED = frozenset({OutcomeKind.CLOSED, OutcomeKind.ALREADY_CLOSED})
+
+
+@dataclass(frozen=True, slots=True)
+class Accepted:
+    """A session that its provider was asked to end and said yes; nobody has seen it gone. `row` is claimed."""
+
+    target: Target
+    row: Row | None
+    manner: Manner
+    answer: CloseAnswer
+
+
+def close_one(context: Context, target: Target, manner: Manner) -> Outcome:
+    """Ask for one session's end and record the answer. Never raises a BsessError: what went wrong is in the outcome."""
+    asked = ask(context, target, manner)
+    return asked if isinstance(asked, Outcome) else conclude(context, asked, asked.answer)
+
+
+def ask(context: Context, target: Target, manner: Manner) -> Outcome | Accepted:
+    """Ask for a session's end; what that settles is recorded. Never raises a BsessError, as `close_one`."""
+    row = target.row
+    if row is not None:
+        try:
+            claimed = _claim(context, row, as_chosen=manner.as_chosen)
+        except LedgerError as error:
+            context.warn(f"{error.message}; closing {target.id} all the same")
+            claimed = row
+        if isinstance(claimed, Outcome):
+            return claimed
+        row = claimed
+    try:
+        answer: CloseAnswer | BsessError = _answer(context, target, row, manner)
+    except BsessError as error:
+        answer = error
+    asked = Accepted(target, row, manner, CloseAnswer(CloseState.ACCEPTED))
+    if isinstance(answer, CloseAnswer) and answer.state is CloseState.ACCEPTED:
+        return replace(asked, answer=answer)
+    return conclude(context, asked, answer)
+
+
+def conclude(context: Context, accepted: Accepted, answer: CloseAnswer | BsessError) -> Outcome:
+    """Record how an end that was asked for went on, and return it."""
+    target, row = accepted.target, accepted.row
+    if isinstance(answer, BsessError):
+        outcome = outcomes.of_error(target, answer)
+    else:
+        known_here = target.connects or row is None or inventory.same_account(row, context.provider(target.profile))
+        outcome = outcomes.of_answer(target, answer, known_here=known_here)
+    _settle(context, row, outcome, accepted.manner)
+    return outcome
+
+
+def _answer(context: Context, target: Target, row: Row | None, manner: Manner) -> CloseAnswer:
+    if target.url is not None and target.connects:
+        from bsess import hanging_up  # websockets: 40 ms, and most sessions have a better end
+
+        return hanging_up.end(context, target.url, wait=manner.wait)
+    provider = context.provider(target.profile)
+    stop_url = target.url if row is None else unseal(provider, row.stop_url)
+    return provider.close(CloseTarget(target.id, force=manner.force, recorded=row is not None, stop_url=stop_url))
+
+
+def _claim(context: Context, row: Row, *, as_chosen: bool) -> Row | Outcome:
+    """Make this process the one that ends the session; an Outcome where another did it in the meantime.
+
+    With `as_chosen`, what was prolonged, adopted or labelled since it was chosen is left alone.
+    """
+    ledger = context.ledger()
+    me = this_process()
+    end = time.monotonic() + min(CLAIM_SECONDS, context.seconds_left())
+    while True:
+        current = ledger.get(row.key)
+        if current is None or current.state is RowState.CLOSED:
+            return outcomes.by_another(row, OutcomeKind.ALREADY_CLOSED, "another process ended it")
+        if as_chosen and _reasons_of(current) != _reasons_of(row):
+            return outcomes.by_another(row, OutcomeKind.SKIPPED, "it was changed after it was chosen")
+        if not claimed_by_other(current, context.now()):
+            now = context.now()
+            wanted = replace(current, state=RowState.CLOSING, claim=me, claimed_at=now, changed_at=now)
+            claimed = ledger.change(wanted)
+            if claimed is not None:
+                return claimed
+        elif time.monotonic() >= end:
+            return outcomes.by_another(row, OutcomeKind.CLOSING, "another process is ending it")
+        else:
+            time.sleep(_PAUSE_SECONDS)
+
+
+def _reasons_of(row: Row) -> tuple[object, ...]:
+    return row.owner, dict(row.labels), row.expires_at, row.owner_process, row.lease_until
+
+
+def claimed_by_other(row: Row, now: float) -> bool:
+    """Tell whether another living process is ending this row's session right now."""
+    if row.claim is None or row.claim == this_process():
+        return False
+    if liveness(row.claim) is Liveness.DEAD:
+        return False
+    return (row.claimed_at or 0.0) + CLAIM_SECONDS > now
+
+
+_ENDED = frozenset({OutcomeKind.CLOSED, OutcomeKind.ALREADY_CLOSED})
+
+
+def _settle(context: Context, row: Row | None, outcome: Outcome, manner: Manner) -> None:
+    """Write what came of it. A ledger that fails now costs the record, not the close: a warning."""
+    try:
+        if row is None:
+            _record_foreign(context, outcome, manner)
+            return
+        reason = "; ".join(filter(None, [manner.reason, outcome.reason])) or None
+        line = inventory.event(
+            context,
+            row,
+            _event_of(outcome, manner),
+            outcome=outcome.outcome,
+            reason=reason,
+        )
+        changed = replace(row, changed_at=context.now(), claim=None, claimed_at=None, failure=None)
+        if outcome.outcome in _ENDED:
+            changed = replace(changed, state=RowState.CLOSED)
+        elif outcome.outcome is not OutcomeKind.CLOSING:
+            state = RowState.OPEN if row.id is not None else RowState.INTENT
+            changed = replace(changed, state=state, failure=outcome.reason or outcome.outcome)
+        context.ledger().change(changed, event=line)
+    except LedgerError as error:
+        context.warn(f"{error.message}; the end of {outcome.id} is not recorded")
+
+
+def _event_of(outcome: Outcome, manner: Manner) -> str:
+    return manner.event if outcome.outcome in _ENDED or outcome.outcome is OutcomeKind.CLOSING else "failed"
+
+
+def _record_foreign(context: Context, outcome: Outcome, manner: Manner) -> None:
+    ledger = context.ledger_or_none()
+    if ledger is None or outcome.outcome is OutcomeKind.NOT_FOUND:
+        return
+    ledger.record(
+        [
+            Event(
+                at=context.now(),
+                event=_event_of(outcome, manner),
+                command=context.command,
+                id=outcome.id,
+                profile=outcome.profile,
+                provider=outcome.provider,
+                owner=context.config.owner.value,
+                outcome=outcome.outcome,
+                reason=outcome.reason,
+            )
+        ]
+    )
