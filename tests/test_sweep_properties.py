@@ -83,6 +83,9 @@ class Ledger:
             self.rows[row.key] = replace(row, version=row.version + 1)
             return self.rows[row.key]
 
+    def insert(self, row, *, event):
+        self.rows[row.key] = row
+
     def get(self, key):
         return self.rows.get(key)
 

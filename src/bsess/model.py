@@ -157,7 +157,7 @@ class Decision:
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """One line of the ledger's history. `event` is created, adopted, closed, swept, failed or ended."""
+    """One line of the ledger's history. `event` is created, adopted, found, closed, swept, failed or ended."""
 
     at: float
     event: str

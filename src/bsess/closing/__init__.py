@@ -8,18 +8,21 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from bsess.config import Profile
     from bsess.ledger import Row
+    from bsess.model import Session
 
 
 @dataclass(frozen=True, slots=True)
 class Target:
     """One session to end; `foreign` is whose it is where it is not mine, and its end was asked for by its id.
 
-    `url` is one that was pasted for it: its stop URL, or where `connects` its connect URL.
+    `found` is one of mine that no row has: it gets one before it is asked to end, so that whatever happens then is
+    known afterwards. `url` is one that was pasted for it: its stop URL, or where `connects` its connect URL.
     """
 
     id: str
     profile: Profile
     row: Row | None = None
+    found: Session | None = None
     foreign: str | None = None
     url: str | None = field(default=None, repr=False)
     connects: bool = False

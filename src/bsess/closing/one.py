@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from bsess import inventory
 from bsess.closing import outcomes
-from bsess.context import Context, liveness, this_process, unseal
+from bsess.context import Context, liveness, new_key, this_process, unseal
 from bsess.errors import BsessError, LedgerError
 from bsess.ledger import Row, RowState
 from bsess.model import Event, Liveness, Outcome, OutcomeKind
@@ -16,6 +16,7 @@ from bsess.providers.base import CloseAnswer, CloseState, CloseTarget
 
 if TYPE_CHECKING:
     from bsess.closing import Manner, Target
+    from bsess.model import Session
 
 # A claim older than this is nobody's: no close takes that long (the slowest provider's close may take 60 s).
 CLAIM_SECONDS = 120.0
@@ -42,15 +43,18 @@ def close_one(context: Context, target: Target, manner: Manner) -> Outcome:
 def ask(context: Context, target: Target, manner: Manner) -> Outcome | Accepted:
     """Ask for a session's end; what that settles is recorded. Never raises a BsessError, as `close_one`."""
     row = target.row
-    if row is not None:
-        try:
-            claimed = _claim(context, row, as_chosen=manner.as_chosen)
-        except LedgerError as error:
-            context.warn(f"{error.message}; closing {target.id} all the same")
-            claimed = row
-        if isinstance(claimed, Outcome):
-            return claimed
-        row = claimed
+    try:
+        if row is None and target.found is not None:
+            row = _recorded(context, target, target.found)
+        claimed = None if row is None else _claim(context, row, as_chosen=manner.as_chosen)
+    except LedgerError as error:
+        context.warn(f"{error.message}; closing {target.id} all the same")
+        claimed = row
+    except BsessError as error:  # its account cannot be told
+        return outcomes.of_error(target, error)
+    if isinstance(claimed, Outcome):
+        return claimed
+    row = claimed
     try:
         answer: CloseAnswer | BsessError = _answer(context, target, row, manner)
     except BsessError as error:
@@ -71,6 +75,32 @@ def conclude(context: Context, accepted: Accepted, answer: CloseAnswer | BsessEr
         outcome = outcomes.of_answer(target, answer, known_here=known_here)
     _settle(context, row, outcome, accepted.manner)
     return outcome
+
+
+def _recorded(context: Context, target: Target, session: Session) -> Row:
+    """Return a row for a session of mine that the ledger does not know, made on another machine or by other code."""
+    provider = context.provider(target.profile)
+    now = context.now()
+    left = session.left(now)
+    row = Row(
+        key=new_key(),
+        provider=provider.name,
+        base_url=provider.base_url,
+        account=provider.account,
+        profile=target.profile.name,
+        state=RowState.OPEN,
+        owner=context.config.owner.value,
+        created_at=now - (session.age(now) or 0.0),
+        changed_at=now,
+        id=session.id,
+        run=session.run,
+        region=session.region,
+        labels=session.labels,
+        expires_at=None if left is None else now + left,
+        creator=this_process(),
+    )
+    context.ledger().insert(row, event=inventory.event(context, row, "found", reason="by its tag"))
+    return row
 
 
 def _answer(context: Context, target: Target, row: Row | None, manner: Manner) -> CloseAnswer:

@@ -100,7 +100,7 @@ def act(context: Context, selection: Selection) -> list[Outcome]:
     ]
     for outcome in outcomes:
         context.emit(outcome)
-    targets = [Target(known.session.id, known.profile, known.row) for known, _ in selection.to_end]
+    targets = [Target(known.session.id, known.profile, known.row, found=known.session) for known, _ in selection.to_end]
 
     def manner(target: Target) -> Manner:
         reason = reasons[target.profile.name, target.id]
