@@ -124,25 +124,25 @@ def configured(tmp_path_factory):
 # Dense where a clock that is five minutes off makes a difference.
 offsets = st.sampled_from([-4000, -700, -301, -299, -100, -1, 0, 1, 100, 299, 301, 700, 4000])
 moments = st.one_of(st.none(), offsets.map(lambda seconds: NOW + seconds))
-some_labels = st.dictionaries(st.sampled_from(["a", "keep"]), st.sampled_from(["", "1"]), max_size=2)
+some_labels = st.sampled_from([{}, {}, {}, {"a": "1"}, {"a": ""}, {"keep": ""}])
 
 
 @st.composite
 def sessions(draw, index):
     """One session as its provider and as the ledger know it; either may know nothing."""
     ahead = draw(st.sampled_from([0.0, 0.0, 300.0, -300.0, None]))
-    owner = draw(st.sampled_from([ME, ME, SHE, None]))
+    owner = draw(st.sampled_from([ME, ME, ME, ME, SHE, None]))
     remote = row = None
     key = f"key{index}"
     if draw(st.integers(0, 4)):
         tag = None if owner is None else Owner(owner, key=draw(st.sampled_from([key, None])))
-        live = draw(st.integers(0, 5)) > 0
+        live = draw(st.integers(0, 9)) > 0
         remote = RemoteSession(
             f"id{index}", "running" if live else "ended", live=live, created_at=draw(moments), expires_at=draw(moments),
             owner=tag, labels=draw(some_labels) if owner else {}, clock_ahead=ahead,
         )  # fmt: skip
     if remote is None or draw(st.booleans()):
-        state = draw(st.sampled_from([RowState.OPEN, RowState.OPEN, RowState.INTENT, RowState.CLOSING]))
+        state = draw(st.sampled_from([*[RowState.OPEN] * 4, RowState.INTENT, RowState.CLOSING]))
         whose = owner or draw(st.sampled_from([ME, SHE]))
         row = Row(
             key=key, provider="memory", base_url="memory:", account="a", profile="p", state=state, owner=whose,
@@ -150,9 +150,9 @@ def sessions(draw, index):
             id=None if state is RowState.INTENT else f"id{index}", labels=draw(some_labels), expires_at=draw(moments),
             settled_by=draw(st.sampled_from([NOW - 100, NOW + 100])),
             creator=draw(st.sampled_from([HERE, DEAD, ELSEWHERE])),
-            owner_process=draw(st.sampled_from([None, HERE, DEAD, ELSEWHERE])), lease_until=draw(moments),
+            owner_process=draw(st.sampled_from([None, None, HERE, DEAD, ELSEWHERE])), lease_until=draw(moments),
             claim=DEAD if state is RowState.CLOSING else None, claimed_at=NOW if state is RowState.CLOSING else None,
-            failure=draw(st.sampled_from([None, None, "no answer"])),
+            failure=draw(st.sampled_from([None, None, None, None, "no answer"])),
         )  # fmt: skip
     return remote, row
 
@@ -171,7 +171,7 @@ rules = st.builds(
     dict,
     older_than=st.one_of(st.none(), st.sampled_from([0.0, 500.0, 3000.0])),
     min_age=st.sampled_from([None, 0.0, 600.0]),
-    labels=st.sampled_from([{}, {}, {"a": "1"}]),
+    labels=st.sampled_from([{}, {}, {}, {}, {"a": "1"}]),
     protect=st.sampled_from([(), ("label:a",), ("id:id0",)]),
 )
 
