@@ -103,7 +103,7 @@ class FakeBrowserbase(LoopbackServer):
 
     def put(self, *, status="RUNNING", metadata=None, age=0.0, ttl=900.0, **more):
         """A session that somebody made; its id."""
-        now = time.time()
+        now = self.clock()
         made = {
             "id": str(uuid.uuid4()),
             "createdAt": when(now - age, 3),
@@ -206,7 +206,7 @@ class FakeBrowserbase(LoopbackServer):
         return first and f"body/{'/'.join(map(str, first.path))} {first.message}"
 
     def _settle(self):
-        now = time.time()
+        now = self.clock()
         for name, moment in list(self._releases.items()):
             if moment <= now:
                 self.sessions[name]["status"] = "COMPLETED"
@@ -266,7 +266,7 @@ class FakeBrowserbase(LoopbackServer):
     def _Sessions_update(self, names, query, body):
         status, found = self._named(names)
         if status == 200 and found["status"] not in TERMINAL:
-            self._releases[found["id"]] = time.time() + self.release_seconds
+            self._releases[found["id"]] = self.clock() + self.release_seconds
             self._settle()
         return status, found
 
@@ -313,7 +313,7 @@ class FakeBrowserbase(LoopbackServer):
 
     def _Contexts_create(self, names, query, body):
         name = str(uuid.uuid4())
-        self.contexts[name] = {"id": name, "createdAt": when(time.time()), "updatedAt": when(time.time())}
+        self.contexts[name] = {"id": name, "createdAt": when(self.clock()), "updatedAt": when(self.clock())}
         self.contexts[name]["projectId"] = PROJECT
         secret = {"uploadUrl": "https://x/", "publicKey": "k", "cipherAlgorithm": "a", "initializationVectorSize": 16}
         return 201, {"id": name, **secret}
@@ -335,7 +335,7 @@ class FakeBrowserbase(LoopbackServer):
         return 200, {"browserMinutes": 123, "proxyBytes": 4567}
 
     def _project(self):
-        now = when(time.time())
+        now = when(self.clock())
         return {
             "id": PROJECT, "createdAt": now, "updatedAt": now, "name": "p", "ownerId": "o", "defaultTimeout": 300,
             "concurrency": self.concurrency or 25,

@@ -3,20 +3,28 @@
 from __future__ import annotations
 
 import threading
+import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 
 
 class LoopbackServer:
-    """Calls `handle(handler, method)` for each request, on a thread of its own."""
+    """Calls `handle(handler, method)` for each request, on a thread of its own. `clock` is its time of day."""
+
+    clock = staticmethod(time.time)
 
     def __init__(self, handle):
+        server = self
+
         class Handler(BaseHTTPRequestHandler):
             protocol_version = "HTTP/1.1"
 
             def log_message(self, *_):
                 pass
+
+            def date_time_string(self, timestamp=None):
+                return super().date_time_string(server.clock() if timestamp is None else timestamp)
 
         for method in METHODS:
             setattr(Handler, f"do_{method}", lambda handler, method=method: handle(handler, method))

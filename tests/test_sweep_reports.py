@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
+import sqlite3
 import subprocess
 import sys
+import threading
 import time
 
 import pytest
 
-from fake_browserbase import API_KEY
+from fake_browserbase import API_KEY, FakeBrowserbase
+from loopback import send
 from worlds import write_config
 
 
@@ -170,3 +174,132 @@ def test_a_second_sweep_ends_at_once_or_waits_as_it_was_told(bb):
 def test_a_sweep_of_nothing_with_nothing_configured_is_one_line_and_0(world):
     ended = world.ok("sweep", "--yes")
     assert len((ended.out + ended.err).splitlines()) == 1
+
+
+@pytest.mark.parametrize("ahead", [-300, 300])
+def test_a_machine_whose_clock_is_off_ends_nothing_early_and_nothing_late(bb, base, ahead):
+    # The service's clock differs from this machine's, as another machine's would.
+    base.clock = lambda: time.time() + ahead
+    base.sessions.clear()
+    over, ends_soon = orphan(base, age=400, ttl=395), orphan(base, age=400, ttl=430)
+    young = orphan(base, age=100, ttl=21_600)
+    swept = bb.ok("sweep", "--older-than", "6m", "--yes", "-o", "json")
+    decided = {item["id"]: (item["decision"], item["reason"].split()[0]) for item in swept.json["data"]["decisions"]}
+    assert decided == {over: ("end", "ttl"), ends_soon: ("end", "older"), young: ("spare", "not")}
+    assert base.running() == [young]
+    (shown,) = bb.ok("list", "-p", "bb", "-o", "json").sessions
+    assert 99 <= shown["age_seconds"] <= 120
+
+
+def test_without_a_date_five_minutes_are_given(bb, base, monkeypatch):
+    monkeypatch.setattr("http.server.BaseHTTPRequestHandler.send_response", send_response_without_a_date)
+    base.sessions.clear()
+    over, maybe = orphan(base, age=400, ttl=95), orphan(base, age=400, ttl=110)
+    bb.ok("sweep", "--yes")
+    assert base.running() == [maybe]
+    assert base.sessions[over]["status"] == "COMPLETED"
+
+
+def send_response_without_a_date(handler, status, message=None):
+    handler.send_response_only(status, message)
+
+
+def test_a_session_that_was_made_and_listed_by_one_machine_keeps_its_ttl_on_a_clock_that_is_off(bb, base):
+    base.clock = lambda: time.time() - 300
+    made = bb.create("--ttl", "2m")
+    bb.ok("sweep", "--yes")
+    assert made["id"] in base.running(), "by this machine's clock its ttl passed long ago"
+
+
+def test_over_the_limit_it_is_told_what_would_end_and_what_is_the_limit(bb, base):
+    file = bb.folder / "bsess.prom"
+    ended = bb.run("sweep", *OLD, "--yes", "--max-close", "0", "--metrics", str(file), "-o", "json")
+    assert ended.code == 7
+    assert ended.json["errors"][0]["code"] == "max_close"
+    assert [item["id"] for item in ended.json["data"]["decisions"] if item["decision"] == "end"] == [bb.orphan]
+    assert ended.outcomes == []
+    assert len(base.running()) == 3
+    found = metrics(file)
+    assert (found["found"], found["closed"], found["exit_code"]) == (1, 0, 7)
+
+
+def test_where_it_looked_is_told(bb, base):
+    swept = bb.ok("sweep", "--yes", "-o", "json")
+    ledger = str(bb.state / "ledger.sqlite3")
+    assert swept.json["data"]["scope"] == {"ledger": ledger, "profiles": ["bb", "local"]}
+    assert bb.ok("sweep", "--yes").err.startswith(f"looked at 3 sessions of bb, local (ledger {ledger}): ")
+
+
+def test_a_bare_environment_that_looks_at_nothing_is_seen(bb, base):
+    """What cron gives where nobody told it of the config and the token."""
+    ended = bb.run("sweep", "--yes", env={"BSESS_CONFIG": "", "BROWSERBASE_API_KEY": "", "BSESS_OWNER": ""})
+    assert ended.code == 0
+    assert ended.err.startswith("looked at 0 sessions of local (ledger ")
+
+
+def with_another(bb, url):
+    text = bb.config.read_text()
+    bb.config.write_text(f'{text}\n[profiles.other]\nprovider = "browserbase"\nurl = "{url}"\n')
+
+
+def test_a_profile_that_is_down_stops_no_other(bb, base):
+    with_another(bb, "http://127.0.0.1:9")
+    swept = bb.run("sweep", *OLD, "--yes", "-o", "json", "--deadline", "60s")
+    assert swept.code == 3
+    assert [item["outcome"] for item in swept.outcomes] == ["closed"]
+    assert [item["code"] for item in swept.json["data"]["errors"]] == ["unreachable"]
+    assert swept.json["data"]["scope"]["profiles"] == ["bb", "local"]
+
+
+def test_a_profile_that_cannot_be_resolved_stops_no_other(bb, base):
+    text = bb.config.read_text()
+    bb.config.write_text(
+        f'{text}\n[profiles.other]\nprovider = "browserless"\nurl = "{base.url}"\ntoken_command = "false"\n'
+    )
+    swept = bb.run("sweep", *OLD, "--yes", "-o", "json")
+    assert swept.code == 3
+    assert [item["outcome"] for item in swept.outcomes] == ["closed"]
+    assert len(swept.json["data"]["errors"]) == 1
+
+
+def test_sessions_that_hang_at_one_provider_keep_no_other_waiting(bb, base):
+    """Twenty closes that never answer, which are older and so come first, and one elsewhere."""
+    answered = threading.Event()
+    with contextlib.closing(FakeBrowserbase()) as other:
+        with_another(bb, other.url)
+        for _ in range(20):
+            orphan(other, age=9000)
+        other.misbehave["Sessions_update"] = lambda handler: answered.wait(30)
+        swept = bb.run("sweep", *OLD, "--yes", "-o", "json", "--workers", "2", "--deadline", "5s")
+        answered.set()
+    outcomes = {item["id"]: item["outcome"] for item in swept.outcomes}
+    assert outcomes.pop(bb.orphan) == "closed"
+    assert set(outcomes.values()) <= {"unknown", "skipped"}
+    assert "skipped" in outcomes.values(), "what the deadline did not let it reach"
+    assert swept.code == 3
+
+
+def test_what_is_adopted_while_a_sweep_asks_is_left_alone(bb, base):
+    """The longest race: a sweep chose a session, and somebody prolongs it before it is reached."""
+    made = bb.create("--ttl", "60s")
+    later = time.time() + 600
+    base.clock = lambda: later
+    started = threading.Event()
+
+    def hold(handler):
+        started.set()
+        time.sleep(1.0)
+        send(handler, 500, b"{}")
+
+    base.misbehave["Sessions_update"] = hold
+    sweeping = bb.start("sweep", "--yes", "--older-than", "1m", "--workers", "1", "-o", "json")
+    assert started.wait(30)
+    base.misbehave.clear()
+    with sqlite3.connect(bb.state / "ledger.sqlite3") as ledger:
+        ledger.execute(
+            "UPDATE session SET expires_at = ?, version = version + 1 WHERE id = ?", (later + 900, made["id"])
+        )
+    out, _ = sweeping.communicate(timeout=60)
+    outcomes = {item["id"]: (item["outcome"], item["reason"]) for item in json.loads(out)["data"]["outcomes"]}
+    assert outcomes[made["id"]] == ("skipped", "it was changed after it was chosen")
+    assert made["id"] in base.running()
