@@ -73,14 +73,17 @@ class Window:
 
 
 class FakeBrowserbase(LoopbackServer):
-    """`sessions` is its state, `requests` what was asked (method, path, query, body), `wrong` what no contract has.
+    """An account, and what it was asked.
 
+    `keys` are its own, `sessions` its state, `requests` what was asked (method, path, query, body), `wrong` what no
+    contract has.
     `misbehave[operationId]` is a status, "lost" (done, then the connection breaks), bytes for a 200, or a function of
     the handler. `concurrency`, `rate` and `create_rate` (a Window) and `minutes_left` are its limits. A release takes
     `release_seconds`. `listed_times` makes a listing so many times as long.
     """
 
     def __init__(self):
+        self.keys = {API_KEY}
         self.sessions = {}
         self.requests = []
         self.wrong = []
@@ -145,7 +148,7 @@ class FakeBrowserbase(LoopbackServer):
         with self._lock:
             self.requests.append((method, parts.path, query, body))
             key = handler.headers.get("x-bb-api-key")
-            if key != API_KEY:
+            if key not in self.keys:
                 self._fail(handler, 401, "Unauthorized" if key else "Missing x-bb-api-key header")
                 return
             self._dispatch(handler, method, parts.path, query, body)

@@ -1,0 +1,373 @@
+"""A year of bad luck on one afternoon: three machines that share one account, and everything that can go wrong.
+
+Three owners, each with a ledger, a key and a clock of its own, make and lose sessions on one fake of Browserbase, which
+faults one request in twenty. What may be ended and what must be is judged here, from what the service saw, and not by
+anything of bsess. SIMULATION_SEED is the seed; the rounds are drawn from it, the order within one is up to the kernel.
+"""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import multiprocessing.forkserver
+import os
+import random
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections import Counter
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+from fake_browserbase import TERMINAL, FakeBrowserbase
+from loopback import send
+
+ROUNDS = 200
+SKEWS = {"ann": -300.0, "bob": 0.0, "cleo": 300.0}
+# A Date has whole seconds, and was written a while before it was read.
+CLOCK_NOISE_SECONDS = 4.0
+FAULT_SHARE = 0.05
+COMMAND_SECONDS = 60
+
+
+@dataclass
+class Story:
+    """What is true of one session, whoever knows it.
+
+    `answered`: whether its create told of it, False while that is under way, None where nobody but the ledger knows of
+    it. `suspect`: it was ended before that was known.
+    """
+
+    owner: str | None
+    command: int | None = None
+    process: subprocess.Popen | None = None
+    keep: bool = False
+    answered: bool | None = False
+    suspect: bool = False
+    closing: bool = False
+    outlived: int = 0
+    told: list[str] = field(default_factory=list)
+
+
+class Faults(dict):
+    """One request in twenty goes wrong, in one of several ways."""
+
+    def __init__(self, dice):
+        super().__init__()
+        self.dice, self.counts, self.off = dice, Counter(), False
+
+    def get(self, operation, default=None):
+        if self.off or self.dice.random() >= FAULT_SHARE:
+            return default
+        name = self.dice.choice(["500", "502", "503", "429", "reset", "lost", "slow", "cut", "html"])
+        self.counts[name] += 1
+        if name.startswith("50"):
+            return int(name)
+        return {"lost": "lost", "html": b"<html>no</html>"}.get(name) or getattr(self, f"_{name}")
+
+    def _429(self, handler):
+        send(handler, 429, b'{"message": "Rate limit exceeded"}', retry_after="0.02")
+
+    def _reset(self, handler):
+        handler.close_connection = True
+        handler.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
+        handler.connection.close()
+
+    def _slow(self, handler):
+        time.sleep(0.05)
+        send(handler, 504, b"too late")
+
+    def _cut(self, handler):
+        handler.send_response(200)
+        handler.send_header("content-length", "1000")
+        handler.end_headers()
+        handler.wfile.write(b'[{"id"')
+        handler.close_connection = True
+
+
+class Service(FakeBrowserbase):
+    """The account, whose sessions never end by themselves. `advance` moves its clock; `violations` is to stay empty."""
+
+    def __init__(self, dice):
+        super().__init__()
+        self.keys = set(SKEWS)
+        self.misbehave = Faults(dice)
+        self.advance = 0.0
+        self.clock = lambda: time.time() + self.advance
+        self.stories = {}
+        self.violations = []
+        self.released = Counter()
+        self._asker = None
+        # Those who asked were killed.
+        self._server.handle_error = lambda *_: None
+
+    def _dispatch(self, handler, method, path, query, body):
+        self._asker = handler.headers["x-bb-api-key"]
+        super()._dispatch(handler, method, path, query, body)
+
+    def _Sessions_create(self, names, query, body):
+        status, made = super()._Sessions_create(names, query, body)
+        tags = body["userMetadata"]
+        self.stories[made["id"]] = story = Story(self._asker, int(tags["command"]), keep="keep" in tags)
+        story.told.append(f"made by {self._asker} at {self.clock():.0f} for {body['timeout']} s, {tags}")
+        return status, made
+
+    def _Sessions_update(self, names, query, body):
+        status, found = super()._Sessions_update(names, query, body)
+        if status == 200:
+            self._judge(names["id"])
+        return status, found
+
+    def is_orphan(self, session_id, *, slack=0.0):
+        """Whether a session is one that its owner's sweep may end; with `slack`, one that it must."""
+        story = self.stories[session_id]
+        if story.owner is None or story.keep:
+            return False
+        expires = time.mktime(time.strptime(self.sessions[session_id]["expiresAt"][:19], "%Y-%m-%dT%H:%M:%S"))
+        return (
+            self.clock() >= expires - time.timezone + slack
+            or (story.process is not None and story.process.poll() is not None)
+            or story.answered is None
+        )
+
+    def _judge(self, session_id):
+        story = self.stories[session_id]
+        story.told.append(f"released by {self._asker} at {self.clock():.0f}")
+        self.released[self._asker] += 1
+        story.suspect = story.answered is False
+        if story.owner != self._asker:
+            self.violations.append(f"{session_id} was ended by {self._asker}: {story.told}")
+        elif not (story.suspect or story.closing or self.is_orphan(session_id, slack=-CLOCK_NOISE_SECONDS)):
+            self.violations.append(f"{session_id} was ended and should live: {story.told}")
+
+
+@dataclass
+class Running:
+    """A command under way."""
+
+    owner: str
+    kind: str
+    number: int
+    process: multiprocessing.Process
+    output: str
+    killed: bool
+    orphans: list[str] = field(default_factory=list)
+
+
+def command(*arguments):
+    """Run one, in a process that has it imported already: here it would change what time it is."""
+    import simulated
+
+    simulated.command(*arguments)
+
+
+class Simulation:
+    """The three machines and what befalls them."""
+
+    def __init__(self, folder, seed):
+        self.seed, self.folder = seed, folder
+        self.dice = random.Random(seed)
+        self.service = Service(random.Random(seed + 1))
+        self.counts = Counter()
+        self.commands = 0
+        self.owners = {}  # command number -> the owner process that was named
+        self.forks = multiprocessing.get_context("forkserver")
+        self.forks.set_forkserver_preload(["simulated"])
+        # Python 3.11 gives the server no path of ours, and what it cannot import it leaves out without a word.
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv("PYTHONPATH", str(Path(__file__).parent))
+            multiprocessing.forkserver.ensure_running()
+        self.environments = {name: self._machine(name) for name in SKEWS}
+
+    def _machine(self, name):
+        home = self.folder / name
+        (home / "state").mkdir(parents=True, mode=0o700)
+        config = f'default = "bb"\n[profiles.bb]\nprovider = "browserbase"\nurl = "{self.service.url}"\n'
+        (home / "config.toml").write_text(config)
+        return {
+            "PATH": "/usr/bin:/bin", "HOME": str(home), "BSESS_CONFIG": str(home / "config.toml"),
+            "BSESS_STATE_DIR": str(home / "state"), "BSESS_OWNER": name, "BROWSERBASE_API_KEY": name,
+        }  # fmt: skip
+
+    def start(self, owner, kind, *arguments, kill_at=None, orphans=()):
+        self.commands += 1
+        number = self.commands
+        if kind == "create":
+            arguments = (*arguments, "--label", f"command={number}")
+        output = str(self.folder / owner / f"{number}.out")
+        offset = self.service.advance + SKEWS[owner]
+        process = self.forks.Process(
+            target=command,
+            args=([kind, *arguments], self.environments[owner], offset, output, kill_at),
+        )
+        process.start()
+        self.counts[kind] += 1
+        return Running(owner, kind, number, process, output, kill_at is not None, list(orphans))
+
+    def round(self):
+        """One round: time goes on, processes die, and the machines do what they do, all at a time."""
+        self.service.advance += self.dice.uniform(10, 60)
+        self._crash()
+        running = []
+        for owner in SKEWS:
+            if self.dice.random() < 0.6:
+                running.append(self._create(owner))
+            sweeps = self.dice.choice([0, 0, 0, 1, 1, 2])
+            running += [self._sweep(owner, killed=self.dice.random() < 0.3) for _ in range(sweeps)]
+            mine = [name for name, story in self.service.stories.items() if story.owner == owner and self._lives(name)]
+            if mine and self.dice.random() < 0.1:
+                chosen = self.dice.choice(mine)
+                self.service.stories[chosen].closing = True
+                running.append(self.start(owner, "close", chosen))
+        self.finish(running)
+
+    def _lives(self, session_id):
+        return self.service.sessions[session_id]["status"] not in TERMINAL
+
+    def _crash(self):
+        for process in {story.process for story in self.service.stories.values() if story.process is not None}:
+            if process.poll() is None and self.dice.random() < 0.07:
+                process.kill()
+                process.wait()
+                self.counts["owner processes killed"] += 1
+
+    def _create(self, owner):
+        flags = [
+            "--ttl",
+            f"{self.dice.randint(60, 1200)}s",
+            "-o",
+            "name",
+            "--count",
+            str(self.dice.choice([1, 1, 2, 3])),
+        ]
+        process = None
+        if self.dice.random() < 0.5:
+            process = subprocess.Popen(["sleep", "3600"])
+            flags += ["--owner-pid", str(process.pid)]
+        if self.dice.random() < 0.05:
+            flags += ["--label", "keep"]
+        kill_at = self.dice.randint(1, 12) if self.dice.random() < 0.15 else None
+        self.owners[self.commands + 1] = process
+        return self.start(owner, "create", *flags, kill_at=kill_at)
+
+    def _sweep(self, owner, *, killed):
+        with self.service._lock:
+            orphans = [
+                name
+                for name, story in self.service.stories.items()
+                if story.owner == owner
+                and self._lives(name)
+                and self.service.is_orphan(name, slack=CLOCK_NOISE_SECONDS)
+            ]
+        kill_at = self.dice.randint(1, 25) if killed else None
+        return self.start(owner, "sweep", "--yes", kill_at=kill_at, orphans=orphans)
+
+    def finish(self, running):
+        """Wait for the round's commands, and take in what each has come to."""
+        for one in running:
+            one.process.join(COMMAND_SECONDS)
+            assert one.process.exitcode is not None, f"seed {self.seed}: {one} hangs"
+        for one in running:
+            getattr(self, f"_after_{one.kind}")(one, one.process.exitcode)
+
+    def _after_create(self, one, code):
+        self.counts[f"create: {self._name(one, code)}"] += 1
+        told = Path(one.output).read_text().split()
+        for name, story in self.service.stories.items():
+            if story.command == one.number:
+                story.process = self.owners.get(one.number)
+                story.answered = True if name in told else None
+                # Killed after it had told of it: who made it may use it or not, and the sweep may see it or not.
+                story.closing |= bool(story.answered) and code not in (0, 3)
+                story.told.append(f"its create ended with {code}")
+                if story.answered and story.suspect and not story.closing:
+                    self.service.violations.append(f"{name} was ended while it was made: {story.told}")
+                self.counts["sessions that nobody was told of"] += story.answered is None
+
+    def _after_close(self, one, code):
+        self.counts[f"close: {self._name(one, code)}"] += 1
+
+    def _after_sweep(self, one, code):
+        self.counts[f"sweep: {self._name(one, code)}"] += 1
+        if code != 0:
+            return
+        for name in one.orphans:
+            story = self.service.stories[name]
+            story.told.append(f"swept over at {self.service.clock():.0f}")
+            if self._lives(name):
+                story.outlived += 1
+                self.counts["most sweeps that an orphan outlived"] = max(
+                    story.outlived, self.counts["most sweeps that an orphan outlived"]
+                )
+                if story.outlived >= 2:
+                    self.service.violations.append(f"{name} outlived two sweeps: {story.told}")
+
+    @staticmethod
+    def _name(one, code):
+        if code == -signal.SIGKILL:
+            return "killed"
+        return "another was at work" if code == 75 else f"ended with {code}"
+
+    def end(self):
+        """End what the simulation itself started."""
+        for process in self.owners.values():
+            if process is not None:
+                process.kill()
+                process.wait()
+        self.service.close()
+
+
+@pytest.fixture
+def simulation(tmp_path):
+    made = Simulation(tmp_path, int(os.environ.get("SIMULATION_SEED", "4711")))
+    yield made
+    made.end()
+    assert made.service.wrong == []
+
+
+def test_nothing_alive_is_ended_and_no_orphan_outlives_two_sweeps(simulation, capsys):
+    service = simulation.service
+    foreign = [service.put(metadata=metadata, age=9000, ttl=60) for metadata in (None, {}, {"bsess_owner": "dora"})]
+    service.stories.update({name: Story(None) for name in foreign})
+    for number in range(ROUNDS):
+        simulation.round()
+        assert service.violations == [], f"seed {simulation.seed}, round {number}"
+    # All is over: every process dies, every ttl passes, and nothing goes wrong any more.
+    service.misbehave.off = True
+    for process in simulation.owners.values():
+        if process is not None:
+            process.kill()
+            process.wait()
+    for _ in range(2):
+        service.advance += 1500
+        simulation.finish([simulation._sweep(owner, killed=False) for owner in SKEWS])
+    kept = [name for name, story in service.stories.items() if story.keep and simulation._lives(name)]
+    assert service.violations == []
+    assert sorted(service.running()) == sorted([*foreign, *kept])
+    counts = simulation.counts
+    made = len(service.stories) - len(foreign)
+    told = {"rounds": ROUNDS, "seed": simulation.seed, "sessions": made, **counts, "released": service.released}
+    with capsys.disabled():
+        sys.stdout.write(f"\n{json.dumps({**told, 'faults': service.misbehave.counts})}\n")
+    assert made >= 500
+    assert counts["sweep: killed"] >= 30
+    assert counts["create: killed"] >= 20
+    assert counts["owner processes killed"] >= 50
+    assert counts["sessions that nobody was told of"] >= 20
+    assert counts["sweep: ended with 0"] >= 200
+    assert sum(service.misbehave.counts.values()) >= 100
+
+
+def test_the_judge_finds_what_it_is_there_for(simulation):
+    """A sweep by rules that are wrong is seen: it ends what lives."""
+    simulation.finish([simulation.start("bob", "create", "--ttl", "20m", "-o", "name")])
+    (name,) = simulation.service.stories
+    assert simulation.service.stories[name].answered
+    simulation.service.advance += 600
+    simulation.service.misbehave.off = True
+    simulation.finish([simulation.start("bob", "sweep", "--yes", "--older-than", "5m")])
+    assert len(simulation.service.violations) == 1
