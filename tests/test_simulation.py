@@ -179,7 +179,7 @@ class Simulation:
         self.forks.set_forkserver_preload(["simulated"])
         # Python 3.11 gives the server no path of ours, and what it cannot import it leaves out without a word.
         with pytest.MonkeyPatch.context() as patch:
-            patch.setenv("PYTHONPATH", str(Path(__file__).parent))
+            patch.setenv("PYTHONPATH", str(Path(__file__).parent), prepend=os.pathsep)
             multiprocessing.forkserver.ensure_running()
         self.environments = {name: self._machine(name) for name in SKEWS}
 
