@@ -12,6 +12,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import yaml
 
 from bsess import config
 from bsess.errors import ExitCode
@@ -59,7 +60,7 @@ def written_commands():
         words = shlex.split(line.replace('eval "$(', "").replace(')"', ""))
         while "bsess" in words:
             words = words[words.index("bsess") + 1 :]
-            end = next((place for place, word in enumerate(words) if word in ("|", ">", ">>")), len(words))
+            end = next((place for place, word in enumerate(words) if re.match(r"[|>]|2>", word)), len(words))
             if words[:end] and words[0] != "…":
                 found.append(words[:end])
     return sorted({tuple(words): words for words in found}.values())
@@ -106,7 +107,7 @@ def test_commands_are_found():
     written = written_commands()
     assert {words[0] for words in written} >= {"create", "list", "close", "sweep", "run", "history"}
     assert ["close", "--run", "--yes"] in written
-    assert ["sweep", "--yes", "-q"] in written
+    assert ["sweep", "--yes"] in written
 
 
 @pytest.mark.parametrize("words", written_commands(), ids=" ".join)
@@ -165,8 +166,10 @@ def test_the_first_command_is_there_and_shows_what_the_readme_shows():
 
 def test_the_crontab_sweeps_in_crons_bare_environment(world, bare):
     _, command = cron_line()
+    log = world.folder / "home" / "bsess-sweep.log"
     quiet = in_shell(command, bare)
     assert (quiet.returncode, quiet.stdout, quiet.stderr) == (0, "", "")
+    assert log.read_text().startswith("looked at 0 sessions of local (ledger ")
     with subprocess.Popen(["sleep", "60"]) as owner:
         made = subprocess.run(
             [*world.program, "create", "-q", "-o", "name", "--owner-pid", str(owner.pid)],
@@ -177,8 +180,10 @@ def test_the_crontab_sweeps_in_crons_bare_environment(world, bare):
         ).stdout.strip()
         owner.kill()
     swept = in_shell(command, bare)
-    assert (swept.returncode, swept.stderr) == (0, "")
-    assert swept.stdout.split("\t")[:4] == [made, "local", "local", "closed"]
+    assert (swept.returncode, swept.stdout, swept.stderr) == (0, "", "")
+    assert log.read_text().splitlines()[1].split("\t")[:4] == [made, "local", "local", "closed"]
+    wrong = in_shell(command, bare | {"BSESS_CONFIG": "/no/such/file"})
+    assert "there is no /no/such/file" in wrong.stdout, "which cron mails"
 
 
 def test_the_ci_step_ends_what_the_run_made_and_nothing_else(world, bare):
@@ -247,3 +252,29 @@ def test_the_systemd_units_can_be_read_and_their_command_runs(world):
     name, _, value = service["Service"]["Environment"].partition("=")
     world.ok(*words[1:], env={name: value})
     assert (world.folder / "bsess.prom").exists()
+
+
+def test_the_cron_job_of_kubernetes_sweeps(world):
+    job = yaml.safe_load(block("yml"))
+    assert (job["apiVersion"], job["kind"], job["spec"]["concurrencyPolicy"]) == ("batch/v1", "CronJob", "Forbid")
+    assert re.fullmatch(r"(\S+ ){4}\S+", job["spec"]["schedule"])
+    run = job["spec"]["jobTemplate"]["spec"]
+    pod = run["template"]["spec"]
+    assert pod["restartPolicy"] == "Never"
+    (container,) = pod["containers"]
+    words = container["command"]
+    assert run["activeDeadlineSeconds"] > 60 * int(words[words.index("--deadline") + 1].removesuffix("m"))
+    mounts = {mount["name"]: mount["mountPath"] for mount in container["volumeMounts"]}
+    assert set(mounts) == {volume["name"] for volume in pod["volumes"]}
+    given = {item["name"]: item.get("value") for item in container["env"]}
+    assert given["BSESS_STATE_DIR"] == mounts["state"]
+    assert words[0] == "bsess"
+    ended = world.ok(*words[1:], env={"BSESS_OWNER": given["BSESS_OWNER"]})
+    assert ended.err.startswith("looked at 0 sessions of local (ledger ")
+
+
+def test_every_exit_code_of_a_sweep_is_said_to_page_or_not():
+    table = TEXT.partition("| code | page somebody? |")[2].partition("\n\n")[0]
+    said = [int(code) for codes in re.findall(r"^\| ([\d, ]+) \|", table, re.MULTILINE) for code in codes.split(",")]
+    signals = {ExitCode.SIGHUP, ExitCode.SIGINT, ExitCode.SIGTERM}
+    assert sorted(said) == sorted(set(ExitCode) - signals)
