@@ -10,10 +10,12 @@ import time
 from pathlib import Path
 
 import browserbase
+import httpx
 import pytest
+from jsonschema import Draft202012Validator
 
 import strangers
-from fake_browserbase import API_KEY, SIGNING, Window
+from fake_browserbase import API_KEY, CONTRACT, PROJECT, SIGNING, Window
 from worlds import wait_for, write_config
 
 KILLING = Path(__file__).parent / "killing"
@@ -501,6 +503,11 @@ def peak_of(bb, *arguments):
     return used.ru_maxrss / 1024, lines
 
 
+def test_a_status_is_taken_as_its_provider_writes_it(bb, base):
+    ended = base.put(status="TIMED_OUT")
+    assert listed(bb, "--status", "TIMED_OUT") == {ended}
+
+
 @pytest.mark.parametrize("chosen", ["jsonl", "tsv", "name"])
 def test_a_long_past_is_listed_in_flat_memory(bb, base, chosen):
     arguments = ("list", "--status", "all", "-o", chosen)
@@ -535,3 +542,36 @@ def test_a_list_that_cannot_be_read_is_said(bb, base, body, said):
     assert ended.code == 5
     assert said in ended.err
     assert "Traceback" not in ended.err
+
+
+ASKED = [
+    ("POST", "/v1/sessions", {"timeout": 60}, "Sessions_create"),
+    ("GET", "/v1/sessions", None, "Sessions_list"),
+    ("GET", "/v1/sessions/RUNNING", None, "Sessions_get"),
+    ("GET", "/v1/sessions/COMPLETED", None, "Sessions_get"),
+    ("POST", "/v1/sessions/RUNNING", {"status": "REQUEST_RELEASE"}, "Sessions_update"),
+    ("GET", "/v1/sessions/RUNNING/debug", None, "Sessions_getDebug"),
+    ("GET", "/v1/sessions/RUNNING/logs", None, "Sessions_getLogs"),
+    ("GET", "/v1/sessions/RUNNING/recording", None, "Sessions_getRecording"),
+    ("POST", "/v1/sessions/COMPLETED/recording/downloads", None, "Sessions_createRecordingDownloads"),
+    ("GET", "/v1/sessions/COMPLETED/recording/downloads", None, "Sessions_listRecordingDownloads"),
+    ("POST", "/v1/contexts", {}, "Contexts_create"),
+    ("GET", "/v1/projects", None, "Projects_list"),
+    ("GET", f"/v1/projects/{PROJECT}", None, "Projects_get"),
+    ("GET", f"/v1/projects/{PROJECT}/usage", None, "Projects_usage"),
+]
+
+
+@pytest.mark.parametrize(("method", "path", "body", "operation"), ASKED)
+def test_what_the_fake_answers_is_what_the_contract_promises(base, method, path, body, operation):
+    for status in ("RUNNING", "COMPLETED"):
+        path = path.replace(status, base.put(status=status, metadata={"a": "b"}))
+    with httpx.Client(headers={"x-bb-api-key": API_KEY}, trust_env=False) as client:
+        answer = client.request(method, base.url + path, json=body)
+    promised = CONTRACT["paths"]
+    (responses,) = [
+        found["responses"] for ways in promised.values() for found in ways.values() if found["operationId"] == operation
+    ]
+    schema = responses[str(answer.status_code)]["content"]["application/json"]["schema"]
+    document = {**schema, "components": CONTRACT["components"]}
+    assert [error.message for error in Draft202012Validator(document).iter_errors(answer.json())] == []

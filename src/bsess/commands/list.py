@@ -45,7 +45,8 @@ def list_sessions(context: Context, options: ListOptions) -> Result:
     """Return the sessions that match; rows of sessions proven to have ended are closed on the way, and said."""
     if options.mine + options.foreign + options.orphans > 1:
         raise UsageError("--mine, --foreign and --orphans exclude each other")
-    _check_status(options.status)
+    if options.status is not None:
+        options = replace(options, status=_known_status(options.status))
     found = inventory.look(context, options.profiles, running=not options.mine and not options.orphans)
     live = sorted(found.known, key=lambda known: known.session.created_at or 0.0)
     failures: list[tuple[Problem, int]] = []
@@ -75,11 +76,14 @@ def _past(
     return inventory.past(context, found, options.profiles, wanted, failures)
 
 
-def _check_status(status: str | None) -> None:
-    if status is not None and status not in STATUSES:
+def _known_status(text: str) -> str:
+    # Providers write theirs in capitals.
+    status = text.lower()
+    if status not in STATUSES:
         near = get_close_matches(status, STATUSES, n=1)
         hint = f"did you mean {near[0]}?" if near else f"one of {', '.join(STATUSES)}"
-        raise UsageError(f"--status {status[:40]!r} is no status", hint=hint)
+        raise UsageError(f"--status {text[:40]!r} is no status", hint=hint)
+    return status
 
 
 def _matches(context: Context, known: Known, options: ListOptions) -> bool:
