@@ -5,19 +5,20 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass, replace
 from threading import Thread
-from typing import TYPE_CHECKING, TypedDict, cast
+from typing import TYPE_CHECKING, cast
 
 from bsess import verdict
-from bsess.context import Context, is_of_another_machine, liveness, unseal
 from bsess.errors import BsessError, ExitCode
+from bsess.known import Known, create_is_over, known_session, same_account
 from bsess.ledger import Row, RowState
-from bsess.model import CLOCK_SLACK_SECONDS, Event, Liveness, Problem, Session, Status
+from bsess.model import CLOCK_SLACK_SECONDS, Event, Problem, Status
 from bsess.providers.base import Capability, Listing
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from bsess.config import Profile
+    from bsess.context import Context
     from bsess.providers.base import (
         Finds,
         Provider,
@@ -28,20 +29,6 @@ if TYPE_CHECKING:
 
 # A look-up by tag may lag behind a create by this much.
 MISSED_SECONDS = 60.0
-
-
-@dataclass(frozen=True, slots=True)
-class Known:
-    """One session and where the knowledge of it comes from: its row, its provider's listing, or both.
-
-    `extra`: a create of mine made it beside the one session that it was to make.
-    """
-
-    session: Session
-    profile: Profile
-    row: Row | None = None
-    remote: RemoteSession | None = None
-    extra: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -223,35 +210,6 @@ def event(context: Context, row: Row, name: str, *, outcome: str | None = None, 
     )
 
 
-def known_session(
-    context: Context, profile: Profile, *, row: Row | None, remote: RemoteSession | None, session_id: str | None = None
-) -> Known:
-    """Join what a row and a provider say of one session; the row knows the profile, the provider the status."""
-    tag = remote.owner if remote else None
-    owner = row.owner if row else (tag.name if tag else None)
-    me = context.config.owner.value
-    labels = {**(remote.labels if remote else {}), **(row.labels if row else {})}
-    session = Session(
-        id=remote.id if remote else (row.shown_id if row else session_id or ""),
-        profile=profile.name,
-        provider=profile.provider,
-        status=_status(row, remote, context.now()),
-        live=remote.live if remote else True,
-        mine=me == owner or (tag is not None and tag.name == me),
-        region=(remote.region if remote else None) or (row.region if row else None),
-        **_times(row, remote),
-        owner=owner,
-        run=row.run if row else (tag.run if tag else None),
-        labels=labels,
-        connect_url=(remote.connect_url if remote else None) or _unsealed(context, profile, row),
-    )
-    return Known(session=session, profile=profile, row=row, remote=remote)
-
-
-def _unsealed(context: Context, profile: Profile, row: Row | None) -> str | None:
-    return None if row is None or row.connect_url is None else unseal(context.provider(profile), row.connect_url)
-
-
 def problem(error: BsessError, *, profile: str | None = None) -> Problem:
     """Return an error as data; `profile` is said in front of it."""
     message = error.message if profile is None else f"profile {profile}: {error.message}"
@@ -361,13 +319,6 @@ def _proves_absence(row: Row, began: float, settle_seconds: float) -> bool:
     return row.changed_at + settle_seconds <= began
 
 
-def create_is_over(row: Row, now: float) -> bool:
-    """Tell whether nobody can be waiting for this create's answer any more."""
-    if row.creator is not None and liveness(row.creator) is Liveness.DEAD:
-        return True
-    return row.settled_by is not None and row.settled_by + 60.0 < now
-
-
 def _end_reason(row: Row, now: float) -> str:
     if row.state is RowState.INTENT:
         return "never made"
@@ -385,54 +336,3 @@ def _known_by_row(context: Context, row: Row, group: list[Profile], *, recorded:
 
 def _profile_of(group: list[Profile], row: Row | None) -> Profile:
     return next((profile for profile in group if row is not None and profile.name == row.profile), group[0])
-
-
-def same_account(row: Row, provider: Provider) -> bool:
-    """Tell whether a row's id means something at this provider, with its present token and URL."""
-    return (row.provider, row.base_url, row.account) == (provider.name, provider.base_url, provider.account)
-
-
-def _status(row: Row | None, remote: RemoteSession | None, now: float) -> str:
-    if remote is not None and not remote.live:
-        return remote.status
-    if row is not None and row.state is RowState.CLOSING:
-        return Status.CLOSING
-    if remote is not None:
-        return remote.status
-    waited_for = row is not None and row.state is RowState.INTENT and not create_is_over(row, now)
-    return Status.STARTING if waited_for else Status.UNKNOWN
-
-
-class _Times(TypedDict):
-    created_at: float | None
-    expires_at: float | None
-    clock_ahead: float | None
-
-
-def _times(row: Row | None, remote: RemoteSession | None) -> _Times:
-    """Return a session's times by the provider's clock where that tells any, else by this machine's."""
-    told = remote is not None and (remote.created_at is not None or remote.expires_at is not None)
-    ahead = remote.clock_ahead if remote is not None and told else 0.0
-    created_at = remote.created_at if remote is not None else None
-    expires_at = remote.expires_at if remote is not None else None
-    if row is None:
-        return _Times(created_at=created_at, expires_at=expires_at, clock_ahead=ahead)
-    if created_at is None:
-        created_at = row.created_at + (ahead or 0.0)
-    recorded = None if row.expires_at is None else row.expires_at + (ahead or 0.0) + slack(row)
-    return _Times(created_at=created_at, expires_at=_earliest(expires_at, recorded), clock_ahead=ahead)
-
-
-def slack(row: Row) -> float:
-    """Return by how many seconds a row's times may be wrong here: another machine wrote it, by its own clock."""
-    return CLOCK_SLACK_SECONDS if row.creator is not None and is_of_another_machine(row.creator) else 0.0
-
-
-def on_this_clock(remote: RemoteSession, moment: float | None) -> float | None:
-    """Return a time that a provider told by this machine's clock, which is the ledger's."""
-    return None if moment is None else moment - (remote.clock_ahead or 0.0)
-
-
-def _earliest(*times: float | None) -> float | None:
-    known = [moment for moment in times if moment is not None]
-    return min(known) if known else None

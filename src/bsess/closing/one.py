@@ -10,6 +10,7 @@ from bsess import inventory
 from bsess.closing import outcomes
 from bsess.context import Context, liveness, new_key, this_process, unseal
 from bsess.errors import BsessError, LedgerError
+from bsess.known import same_account
 from bsess.ledger import Row, RowState
 from bsess.model import Event, Liveness, Outcome, OutcomeKind
 from bsess.providers.base import CloseAnswer, CloseState, CloseTarget
@@ -71,7 +72,7 @@ def conclude(context: Context, accepted: Accepted, answer: CloseAnswer | BsessEr
     if isinstance(answer, BsessError):
         outcome = outcomes.of_error(target, answer)
     else:
-        known_here = target.connects or row is None or inventory.same_account(row, context.provider(target.profile))
+        known_here = target.connects or row is None or same_account(row, context.provider(target.profile))
         outcome = outcomes.of_answer(target, answer, known_here=known_here)
     _settle(context, row, outcome, accepted.manner)
     return outcome

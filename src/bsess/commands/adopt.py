@@ -9,6 +9,7 @@ from bsess import config as settings
 from bsess import inventory, naming, verdict
 from bsess.context import new_key, seal, this_process
 from bsess.errors import BsessError, ExitCode, FailedError, NotFoundError
+from bsess.known import known_session, on_this_clock
 from bsess.ledger import Row, RowState
 from bsess.model import Result
 
@@ -71,18 +72,18 @@ def _adopt(context: Context, name: str, options: AdoptOptions) -> Session:
         profile=profile.name,
         state=RowState.OPEN,
         owner=context.config.owner.value,
-        created_at=inventory.on_this_clock(remote, remote.created_at) or now,
+        created_at=on_this_clock(remote, remote.created_at) or now,
         changed_at=now,
         id=remote.id,
         run=context.config.run.value,
         region=remote.region,
         labels={**remote.labels, **options.labels},
-        expires_at=min(now + ttl, inventory.on_this_clock(remote, remote.expires_at) or now + ttl),
+        expires_at=min(now + ttl, on_this_clock(remote, remote.expires_at) or now + ttl),
         creator=this_process(),
         connect_url=seal(provider, remote.connect_url),
     )
     row = _write(context, fresh, profile)
-    return inventory.known_session(context, profile, row=row, remote=remote).session
+    return known_session(context, profile, row=row, remote=remote).session
 
 
 def _write(context: Context, fresh: Row, profile: Profile) -> Row:

@@ -10,6 +10,7 @@ from bsess import inventory, naming, network, verdict
 from bsess.closing import Manner, Target
 from bsess.closing.many import close_all
 from bsess.errors import BsessError, ConfigError, ExitCode, FailedError, UsageError
+from bsess.known import known_session
 from bsess.ledger import Row, RowState
 from bsess.model import Decision, Outcome, OutcomeKind, Result, Session, Status
 from bsess.providers.base import UNSUPPORTED
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 
     from bsess.config import Profile
     from bsess.context import Context
-    from bsess.inventory import Known
+    from bsess.known import Known
     from bsess.providers.base import RemoteSession
 
 # From more ids than this on a listing costs less than a look at each.
@@ -308,7 +309,7 @@ def _of_id(
 def _of_remote(
     context: Context, target: Target, remote: RemoteSession, options: CloseOptions, *, typed: bool
 ) -> Target | Outcome:
-    known = inventory.known_session(context, target.profile, row=None, remote=remote)
+    known = known_session(context, target.profile, row=None, remote=remote)
     if known.session.mine:
         return target
     whose = f"{known.session.owner}'s" if known.session.owner else "of unknown owner"

@@ -13,6 +13,7 @@ from bsess.closing import Manner, Target
 from bsess.closing.one import close_one
 from bsess.context import Context, identify, new_key, seal, this_process
 from bsess.errors import BsessError, ExitCode, UnreachableError, UsageError
+from bsess.known import known_session, on_this_clock, same_account
 from bsess.ledger import Row, RowState
 from bsess.model import LABEL_KEEP_UNTIL, Owner, Process, Result, Session
 from bsess.providers.base import SLOTS, Capability, CloseTarget, CreateRequest
@@ -219,9 +220,9 @@ class Maker:
         wanted = replace(
             row,
             id=remote.id,
-            created_at=inventory.on_this_clock(remote, remote.created_at) or row.created_at,
+            created_at=on_this_clock(remote, remote.created_at) or row.created_at,
             changed_at=context.now(),
-            expires_at=inventory.on_this_clock(remote, remote.expires_at) or row.expires_at,
+            expires_at=on_this_clock(remote, remote.expires_at) or row.expires_at,
             region=remote.region or row.region,
             connect_url=seal(provider, remote.connect_url),
             stop_url=seal(provider, remote.stop_url),
@@ -234,7 +235,7 @@ class Maker:
             raise BsessError(f"{remote.id}: another process ended it while it was made", code="ended_meanwhile")
         with self._lock:
             self._under_way[row.key] = opened
-        known = inventory.known_session(context, self._profile, row=opened, remote=remote)
+        known = known_session(context, self._profile, row=opened, remote=remote)
         return Made(known.session, opened, self._profile, remote.notes)
 
     def _record_failure(self, row: Row, error: BsessError) -> None:
@@ -253,7 +254,7 @@ class Maker:
         rows = [
             row
             for row in self._context.ledger().open_rows()
-            if row.owner == me and row.state is not RowState.INTENT and inventory.same_account(row, provider)
+            if row.owner == me and row.state is not RowState.INTENT and same_account(row, provider)
         ]
         if not rows:
             return None

@@ -7,8 +7,9 @@ import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, cast
 
-from bsess import inventory, naming, whole
+from bsess import naming, whole
 from bsess.errors import FailedError, NotFoundError, UsageError
+from bsess.known import known_session
 from bsess.model import Result
 from bsess.providers.base import UNSUPPORTED, Capability
 
@@ -54,7 +55,7 @@ def show(context: Context, name: str, profile: str | None) -> Result:
         remote = None
     if remote is None and wanted.row is None:
         raise _unknown(wanted)
-    known = inventory.known_session(context, wanted.profile, row=wanted.row, remote=remote)
+    known = known_session(context, wanted.profile, row=wanted.row, remote=remote)
     details: Mapping[str, object] = {}
     if Capability.DETAILS in provider.capabilities:
         told = cast("TellsDetails", provider).details(wanted.id) or {}

@@ -17,7 +17,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
     from bsess.context import Context
-    from bsess.inventory import Ended, Inventory, Known
+    from bsess.inventory import Ended, Inventory
+    from bsess.known import Known
     from bsess.model import Problem, Session
 
 ALL = "all"

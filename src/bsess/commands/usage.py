@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, cast
 
 from bsess import inventory, verdict
 from bsess.errors import BsessError, ExitCode, UsageError
+from bsess.known import same_account
 from bsess.model import AccountUsage, Result
 from bsess.providers.base import UNSUPPORTED, Capability
 
@@ -44,5 +45,5 @@ def usage(context: Context, names: Sequence[str]) -> Result:
 def _of(context: Context, profile: Profile) -> AccountUsage:
     provider = context.provider(profile)
     me = context.config.owner.value
-    rows = [row for row in context.ledger().open_rows() if row.owner == me and inventory.same_account(row, provider)]
+    rows = [row for row in context.ledger().open_rows() if row.owner == me and same_account(row, provider)]
     return AccountUsage(profile.name, profile.provider, len(rows), cast("Measures", provider).usage())

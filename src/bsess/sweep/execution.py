@@ -17,6 +17,7 @@ from bsess.closing.many import close_all
 from bsess.closing.one import claimed_by_other
 from bsess.context import Context, liveness
 from bsess.errors import LedgerError, LockedError
+from bsess.known import create_is_over, slack_of
 from bsess.ledger import RowState
 from bsess.model import Decision, Liveness, Outcome, OutcomeKind, Session
 from bsess.sweep.policy import Facts, Rules, decide
@@ -24,7 +25,8 @@ from bsess.sweep.policy import Facts, Rules, decide
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-    from bsess.inventory import Inventory, Known
+    from bsess.inventory import Inventory
+    from bsess.known import Known
 
 LOCK_FILE = "sweep.lock"
 LOCK_PAUSE_SECONDS = 0.05
@@ -76,10 +78,10 @@ def facts(context: Context, known: Known) -> Facts:
     return Facts(
         known.session,
         beyond_reach=row.id is None and known.remote is None,
-        lost_create=row.state is RowState.INTENT and inventory.create_is_over(row, now),
+        lost_create=row.state is RowState.INTENT and create_is_over(row, now),
         failure=failure,
         owner_process=_owner_process(known),
-        lease_until=None if row.lease_until is None else row.lease_until + inventory.slack(row),
+        lease_until=None if row.lease_until is None else row.lease_until + slack_of(row),
     )
 
 
