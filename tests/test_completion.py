@@ -20,7 +20,7 @@ import pytest
 
 COMPLETIONS = Path(__file__).parent.parent / "completions"
 FILES = {"bash": "bsess.bash", "zsh": "_bsess", "fish": "bsess.fish", "powershell": "bsess.ps1"}
-FORMATS = ["table", "json", "jsonl", "tsv", "name", "url", "env"]
+FORMATS = ["table", "json", "jsonl", "tsv", "name", "url", "env", "github"]
 DUMP = "\x18\x04"
 KILL_LINE = "\x15"
 # What a terminal is told beside the text: colours, movements, titles, the bell.

@@ -24,7 +24,7 @@ from bsess.model import Decision
 from bsess.output import grid, rich_table
 from worlds import ROOT, end_world, make_world, wait_for
 
-FORMATS = ["table", "json", "jsonl", "tsv", "name", "url", "env"]
+FORMATS = ["table", "json", "jsonl", "tsv", "name", "url", "env", "github"]
 SESSION_KEYS = [
     "id", "profile", "provider", "status", "region", "created_at", "expires_at", "age_seconds", "mine", "owner", "run",
     "labels", "connect_url",
@@ -64,7 +64,7 @@ def test_off_a_terminal_there_is_no_escape_no_box_and_no_cut(shared, command, fo
     assert "\x1b" not in both
     assert not BOX.search(both)
     assert "…" not in both
-    if command == ["list"] and form not in ("url", "env"):
+    if command == ["list"] and form not in ("url", "env", "github"):
         assert shared.session["id"] in ended.out
 
 

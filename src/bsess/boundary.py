@@ -22,19 +22,20 @@ def run(arguments: list[str]) -> int:
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
     invocation.command = _command(arguments)
+    form = _asked_for(invocation, arguments)
     try:
         return _dispatch(invocation, arguments)
     except Stopped as stopped:
         name = signal.Signals(stopped.signum).name
         problem = BsessError(f"stopped by {name}", code="stopped")
-        return _fail(invocation, arguments, problem, 128 + stopped.signum)
+        return _fail(invocation, form, problem, 128 + stopped.signum)
     except ResultUntold as error:
         _drop_stdout()
         if error.reader_gone is not None:
             return error.reader_gone
-        return _fail(invocation, [], error, error.exit_code)
+        return _fail(invocation, None, error, error.exit_code)
     except BsessError as error:
-        return _fail(invocation, arguments, error, error.exit_code)
+        return _fail(invocation, form, error, error.exit_code)
     except SystemExit as leaving:
         # Typer leaves so where the reader of its help is gone.
         _drop_stdout()
@@ -48,7 +49,7 @@ def run(arguments: list[str]) -> int:
             code="bug",
             hint=f"report it at {REPORT}, with what --debug prints",
         )
-        return _fail(invocation, arguments, problem, ExitCode.BUG)
+        return _fail(invocation, form, problem, ExitCode.BUG)
 
 
 def _command(arguments: list[str]) -> str:
@@ -69,33 +70,44 @@ def _dispatch(invocation: Invocation, arguments: list[str]) -> int:
     return cli.main(invocation, arguments)
 
 
-def _fail(invocation: Invocation, arguments: list[str], error: BsessError, code: int) -> int:
+def _fail(invocation: Invocation, form: str | None, error: BsessError, code: int) -> int:
+    """Tell an error in the format asked for, and to people on standard error."""
     from bsess.inventory import problem
     from bsess.model import Result
     from bsess.output import Format, Renderer, problem_lines
 
     found = problem(error)
-    if _asked_for_json(invocation, arguments):
+    if form in (Format.JSON, Format.GITHUB):
         result = Result(invocation.command, exit_code=code, errors=(found,))
-        renderer = Renderer(Format.JSON, stream=sys.stdout, environment=invocation.environment, now=time.time)
+        renderer = Renderer(Format(form), stream=sys.stdout, environment=invocation.environment, now=time.time)
         try:
             renderer.render(result)
+            if renderer.annotates:
+                # Both streams go to the one log of the job, where the annotation is an error line already.
+                return code
         except (OSError, AttributeError):
             _drop_stdout()
     write_lines(sys.stderr, problem_lines([found]))
     return code
 
 
-def _asked_for_json(invocation: Invocation, arguments: list[str]) -> bool:
-    # The flags may never have been parsed: a bad one is just what this document has to tell.
+def _asked_for(invocation: Invocation, arguments: list[str]) -> str | None:
+    """Return the format asked for; None where nobody said, or no such thing."""
+    # The flags may never have been parsed: a bad one is just what has to be told.
     if "--" in arguments:
         arguments = arguments[: arguments.index("--")]
-    for flag in ("-o", "--output"):
-        if flag in arguments and arguments[arguments.index(flag) + 1 :][:1] == ["json"]:
-            return True
-    if "-ojson" in arguments or "--output=json" in arguments:
-        return True
-    return invocation.flags.output is None and invocation.environment.get("BSESS_OUTPUT") == "json"
+    asked = None
+    for word, following in zip(arguments, [*arguments[1:], None], strict=True):
+        if word in ("-o", "--output"):
+            asked = following
+        elif word.startswith(("--output=", "-o")):
+            asked = word.removeprefix("--output=").removeprefix("-o")
+    if asked is not None:
+        return asked
+    # These have no -o: their standard output is a command's or a script's.
+    if invocation.command in ("run", "completion"):
+        return None
+    return invocation.environment.get("BSESS_OUTPUT")
 
 
 def _drop_stdout() -> None:

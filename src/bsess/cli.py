@@ -110,7 +110,7 @@ _COMMON = {
             "-o",
             "--output",
             metavar="FORMAT",
-            help="table, json, jsonl, tsv, name, url or env.",
+            help="table, json, jsonl, tsv, name, url, env or github.",
             autocompletion=_formats,
         ),
     ],
@@ -256,8 +256,7 @@ def create(
     """
     from bsess.commands.create import CreateOptions, create, deliver, undo
 
-    if count > 1 and invocation.output_format() == "env":
-        raise UsageError("-o env takes one session", hint="-o json or -o url takes many")
+    invocation.check_can_tell(count)
     wanted = CreateOptions(
         profile=profile,
         region=region,

@@ -11,7 +11,17 @@ from typing import TYPE_CHECKING
 from bsess import config, durations, inventory
 from bsess.context import Context
 from bsess.errors import BsessError, FailedError, UsageError
-from bsess.output import Format, Renderer, grid, is_terminal, parse_format, problem_lines, show_tables
+from bsess.output import (
+    OF_ONE,
+    Format,
+    Renderer,
+    grid,
+    is_terminal,
+    only_one,
+    parse_format,
+    problem_lines,
+    show_tables,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -67,11 +77,15 @@ class Told:
 
 @dataclass(slots=True)
 class Invocation:
-    """What one call of the program is about; the error boundary reads `command` from it."""
+    """What one call of the program is about; the error boundary reads `command` from it.
+
+    `annotates`: GitHub Actions reads its output, and obeys commands in it.
+    """
 
     environment: Mapping[str, str]
     command: str = ""
     flags: Flags = field(default_factory=Flags)
+    annotates: bool = False
 
     def run(
         self,
@@ -90,6 +104,7 @@ class Invocation:
         self.command = command
         settings = config.load(self.environment, may_be_missing=command.startswith("config "))
         renderer = self._renderer(settings, secrets_asked_for=secrets_asked_for)
+        self.annotates = renderer.annotates
         progress = self._progress()
 
         def emit(item: Session | Outcome) -> None:
@@ -101,25 +116,23 @@ class Invocation:
         context.stream = renderer.stream
         if progress is not None:
             context.expect = progress.expect
+        if self.annotates:
+            context.warn = self._annotate
         try:
             try:
                 result = call(context)
             finally:
                 if progress is not None:
                     progress.end()
-            try:
-                renderer.render(result)
-            except (OSError, AttributeError) as error:
-                raise _untold(context, result, error, told) from error
-            if told is not None:
-                told.delivered(context, result)
+            _render(renderer, context, result, told)
             if report is not None:
                 _write_report(report, result)
         finally:
             context.close()
         self.say(result.notes)
         self.say(_remarks(result, renderer))
-        self.say_problems(problem_lines(result.errors))
+        if not self.annotates:
+            self.say_problems(problem_lines(result.errors))
         return result.exit_code
 
     def context(
@@ -156,6 +169,16 @@ class Invocation:
         if asked is None:
             asked = self.environment.get("BSESS_OUTPUT") or None
         return parse_format(asked, terminal=is_terminal(sys.stdout))
+
+    def check_can_tell(self, count: int) -> None:
+        """Refuse, before any is made, a format that cannot tell of so many sessions. Raises UsageError, FailedError."""
+        chosen = self.output_format()
+        if count > 1 and chosen in OF_ONE:
+            raise only_one(chosen, count)
+        if chosen is Format.GITHUB:
+            from bsess.output import github
+
+            github.check(self.environment)
 
     def tell(self, text: str) -> int:
         """Write a text that is the command's whole result."""
@@ -221,7 +244,7 @@ class Invocation:
             stream=sys.stdout,
             environment=self.environment,
             default_profile=settings.default.value,
-            show_secrets=self.flags.show_secrets or (secrets_asked_for and chosen in ("url", "env", "json")),
+            show_secrets=self.flags.show_secrets or (secrets_asked_for and chosen in ("url", "env", "json", "github")),
             now=time.time,
         )
 
@@ -243,7 +266,16 @@ class Invocation:
         answer = sys.stdin.readline().strip()
         return answer == str(len(ends)) if many else answer.lower() in ("y", "yes")
 
+    def _annotate(self, warning: str) -> None:
+        from bsess.output import github
+
+        write_lines(sys.stdout, [github.annotation("warning", self.command, warning)])
+
     def _print(self, lines: Sequence[str]) -> None:
+        if self.annotates:
+            from bsess.output import github
+
+            lines = [github.inert(line) for line in lines]
         write_lines(sys.stderr, lines)
 
 
@@ -300,18 +332,39 @@ def _write_report(path: str, result: Result) -> None:
         file.write(json.dumps(document(result, View(now=time.time())), indent=2).encode() + b"\n")
 
 
+def _render(renderer: Renderer, context: Context, result: Result, told: Told | None) -> None:
+    try:
+        renderer.render(result)
+    except (OSError, AttributeError) as error:
+        raise _untold(context, result, error, told) from error
+    except BsessError as error:
+        _take_back(context, result, error, told)
+        raise
+    if told is not None:
+        told.delivered(context, result)
+
+
 def _untold(context: Context, result: Result, error: Exception, told: Told | None) -> ResultUntold:
     untold = ResultUntold.by(error)
     if told is not None:
-        told.undelivered(context, result)
-        untold.hint = "what was made is closed again, for nobody would know of it"
+        _take_back(context, result, untold, told)
     elif isinstance(error, BrokenPipeError):
         untold.reader_gone = result.exit_code
     return untold
 
 
+def _take_back(context: Context, result: Result, error: BsessError, told: Told | None) -> None:
+    if told is not None:
+        told.undelivered(context, result)
+        error.hint = "what was made is closed again, for nobody would know of it"
+
+
 def _remarks(result: Result, renderer: Renderer) -> list[str]:
-    """Return what a person at a terminal would wonder about."""
+    """Return what a person at a terminal, or before a log, would wonder about."""
+    if renderer.annotates:
+        from bsess.output import github
+
+        return github.remarks(result)
     if not renderer.shows_tables or result.sessions is None:
         return []
     if not result.sessions:

@@ -31,6 +31,11 @@ class Format(StrEnum):
     NAME = "name"
     URL = "url"
     ENV = "env"
+    GITHUB = "github"
+
+
+# These hold one session, and cannot hold more.
+OF_ONE = (Format.ENV, Format.GITHUB)
 
 
 def parse_format(text: str | None, *, terminal: bool) -> Format:
@@ -64,6 +69,11 @@ class Renderer:
         self._now = now
         self._streamed = False
         self._untold: Exception | None = None
+
+    @property
+    def annotates(self) -> bool:
+        """Whether GitHub Actions reads this."""
+        return self._format is Format.GITHUB
 
     @property
     def shows_tables(self) -> bool:
@@ -103,16 +113,17 @@ class Renderer:
             self._untold = error
 
     def render(self, result: Result) -> None:
-        """Write a result. Raises OSError or AttributeError where standard output takes it not, or took no item."""
+        """Write a result. Raises OSError or AttributeError where standard output takes it not, or took no item.
+
+        Raises BsessError where the format cannot tell it, or a file of the format's own takes nothing.
+        """
         if self._untold is not None:
             raise self._untold
         view = View(now=self._now(), show_secrets=self._show_secrets)
         if self._format is Format.JSON:
-            import json
-
-            # In one line for a program: indented, Python encodes it ten times as slowly.
-            indent = 2 if is_terminal(self._stream) else None
-            self._stream.write(json.dumps(records.document(result, view), indent=indent) + "\n")
+            self._document(result, view)
+        elif self._format is Format.GITHUB:
+            self._github(result, view)
         elif result.answer is not None:
             self._answer(result.answer)
         elif result.records is not None:
@@ -120,15 +131,24 @@ class Renderer:
         elif self._format is Format.JSONL:
             if not self._streamed:
                 self._write_json_lines(grid.main_records(result, view))
-        elif self._format is Format.NAME:
-            self._lines(self._names(result))
-        elif self._format is Format.URL:
-            self._lines(self._url(item) for item in result.sessions or ())
-        elif self._format is Format.ENV:
-            self._lines(_variables(result))
+        elif self._format in (Format.NAME, Format.URL, Format.ENV):
+            self._lines(self._values(result))
         else:
             self._rows(result, view)
         self._stream.flush()
+
+    def _document(self, result: Result, view: View) -> None:
+        import json
+
+        # In one line for a program: indented, Python encodes it ten times as slowly.
+        indent = 2 if is_terminal(self._stream) else None
+        self._stream.write(json.dumps(records.document(result, view), indent=indent) + "\n")
+
+    def _github(self, result: Result, view: View) -> None:
+        from bsess.output import github
+
+        variables = self._variables(result) if result.command == "create" and result.sessions else None
+        github.tell(result, view, variables=variables, stream=self._stream, environment=self._environment)
 
     def _rows(self, result: Result, view: View) -> None:
         if result.text is not None:
@@ -150,6 +170,13 @@ class Renderer:
     def _write_json_lines(self, items: Iterable[object]) -> None:
         self._lines(map(json_line, items))
 
+    def _values(self, result: Result) -> Iterable[str]:
+        if self._format is Format.NAME:
+            return self._names(result)
+        if self._format is Format.URL:
+            return map(self._url, result.sessions or ())
+        return (f"export {key}={shlex.quote(value)}" for key, value in self._variables(result).items())
+
     def _names(self, result: Result) -> Iterable[str]:
         items: Sequence[Session | Outcome | Decision] = (
             result.sessions or result.outcomes or [item for item in result.decisions or () if item.end]
@@ -163,6 +190,19 @@ class Renderer:
     def _url(self, session: Session) -> str:
         url = session.connect_url or ""
         return clean(url) if self._show_secrets else mask_url(url)
+
+    def _variables(self, result: Result) -> dict[str, str]:
+        sessions = result.sessions or ()
+        if len(sessions) != 1:
+            raise only_one(self._format, len(sessions))
+        session = sessions[0]
+        values = {
+            "BSESS_SESSION_ID": session.id,
+            "BSESS_CONNECT_URL": session.connect_url or "",
+            "BSESS_PROVIDER": session.provider,
+            "BSESS_PROFILE": session.profile,
+        }
+        return {key: clean(value) for key, value in values.items()}
 
     def _answer(self, answer: object) -> None:
         # Whatever the format: it is a document, not rows.
@@ -180,6 +220,11 @@ def json_line(record: object) -> str:
     import json
 
     return json.dumps(record)
+
+
+def only_one(chosen: Format, count: int) -> UsageError:
+    """Return the error for so many sessions in a format of one."""
+    return UsageError(f"-o {chosen} takes one session, and there are {count}", hint="-o json or -o url takes many")
 
 
 def show_tables(grids: Sequence[Grid], stream: TextIO, environment: Mapping[str, str]) -> None:
@@ -231,19 +276,3 @@ def wants_colour(stream: TextIO, environment: Mapping[str, str]) -> bool:
     if environment.get("FORCE_COLOR"):
         return True
     return is_terminal(stream) and environment.get("TERM") != "dumb"
-
-
-def _variables(result: Result) -> list[str]:
-    sessions = result.sessions or ()
-    if len(sessions) != 1:
-        raise UsageError(
-            f"-o env takes one session, and there are {len(sessions)}", hint="-o json or -o url takes many"
-        )
-    session = sessions[0]
-    values = {
-        "BSESS_SESSION_ID": session.id,
-        "BSESS_CONNECT_URL": session.connect_url or "",
-        "BSESS_PROVIDER": session.provider,
-        "BSESS_PROFILE": session.profile,
-    }
-    return [f"export {key}={shlex.quote(clean(value))}" for key, value in values.items()]
