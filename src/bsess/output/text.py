@@ -45,11 +45,17 @@ def redact(text: str, secrets: Iterable[str] = ()) -> str:
 def secrets_of(url: str, *known: str) -> list[str]:
     """Return what is secret in a URL that opens or ends a session, whole and in its parts, but for what is `known`."""
     parts = urlsplit(url)
-    words = [*parts.path.split("/"), *(pair.rpartition("=")[2] for pair in parts.query.split("&"))]
-    # What every path may have (`session`, `browserless`) is no secret, and hiding it would spoil messages.
-    secret = [word for word in words if word not in known and not (word.isalpha() and word.islower())]
-    found = [url, parts.path[1:], parts.query, *secret]
+    path = [word for word in parts.path.split("/") if word not in known and not _is_common(word)]
+    values = {pair: pair.partition("=")[2] or pair for pair in parts.query.split("&")}
+    # A value with a secret's name is one, whatever it looks like; it may end with `=`.
+    query = [word for pair, word in values.items() if _SECRET_QUERY.search(pair) or not _is_common(word)]
+    found = [url, parts.path[1:] if path else "", parts.query, *path, *(word for word in query if word not in known)]
     return [text for word in found for text in {word, unquote(word)} if len(text) >= _SECRET_MIN]
+
+
+def _is_common(word: str) -> bool:
+    # What every path may have (`session`, `browserless`) is no secret, and hiding it would spoil messages.
+    return not word or (word.isalpha() and word.islower())
 
 
 def moment(seconds: float | None) -> str:
