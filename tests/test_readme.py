@@ -135,7 +135,7 @@ def test_every_flag_exists(world):
 
 
 def test_every_format_exists(world):
-    named = TEXT.partition("## Formats\n")[2].partition(". Data goes")[0]
+    named = TEXT.partition("## Formats\n")[2].partition(".\nData goes")[0]
     formats = [word.removeprefix("-o ") for word in re.findall(r"`([^`]+)`", named)]
     hint = world.run("list", "-o", "no-such-format").err
     assert sorted(formats) == sorted(re.search(r"one of (.*)", hint)[1].split(", "))

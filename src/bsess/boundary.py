@@ -97,7 +97,7 @@ def _asked_for(invocation: Invocation, arguments: list[str]) -> str | None:
     if "--" in arguments:
         arguments = arguments[: arguments.index("--")]
     asked = None
-    for word, following in zip(arguments, [*arguments[1:], None], strict=True):
+    for word, following in zip(arguments, [*arguments, None][1:], strict=True):
         if word in ("-o", "--output"):
             asked = following
         elif word.startswith(("--output=", "-o")):
