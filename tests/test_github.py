@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from markdown_it import MarkdownIt
 
+from bsess.output import github
 from fake_browserbase import API_KEY, SIGNING
 from worlds import wait_for, write_config
 
@@ -153,6 +154,17 @@ def test_the_connect_url_and_its_secret_are_masked_and_nothing_else_shows_them(j
     assert API_KEY not in ended.out + job.steps.read_text()
 
 
+def test_a_session_id_in_the_connect_url_stays_readable(job, base):
+    def secrets(name):
+        url = f"wss://connect.usw2.browserbase.com/?signingKey={SIGNING}&sessionId={name}"
+        return {"connectUrl": url, "seleniumRemoteUrl": url, "signingKey": SIGNING}
+
+    base._secrets = secrets
+    masks = annotations(job.ok("create", "-o", "github").out, "add-mask")
+    assert SIGNING in masks
+    assert variables(job.steps.read_text())["BSESS_SESSION_ID"] not in masks
+
+
 @pytest.mark.parametrize("value", ["", "false", "1"])
 def test_outside_a_workflow_nothing_is_masked_for_the_mask_would_show_it(job, value):
     ended = job.ok("create", "-o", "github", env={"GITHUB_ACTIONS": value})
@@ -276,6 +288,7 @@ def test_an_error_is_one_annotation_and_not_on_standard_error_too(job):
     assert ended.code == 1
     ((name, properties, data),) = commands(ended.out)
     assert (name, properties) == ("error", {"title": "bsess close: not_found"})
+    assert ended.out.startswith("::error title=bsess close%3A not_found::")
     assert data.startswith("5a1b0cc4-5f0a-4a2e-8f2e-3f1f2f1f0a11: ")
     assert "bsess list" in data
     assert "5a1b0cc4" not in ended.err
@@ -314,6 +327,12 @@ def test_what_has_no_format_keeps_its_errors_on_standard_error(job, arguments):
     ended = job.run(*arguments, env={"BSESS_OUTPUT": "github"})
     assert (ended.code, ended.out) == (2, "")
     assert ended.err.startswith("bsess: ")
+
+
+def test_a_title_cannot_bring_another_property():
+    line = github.annotation("error", "list", "100%\r\n,:", code="a,file=b::c%0A")
+    assert line == "::error title=bsess list%3A a%2Cfile=b%3A%3Ac%250A::100%25,:"
+    assert commands(line) == [("error", {"title": "bsess list: a,file=b::c%0A"}, "100%,:")]
 
 
 def test_a_typed_secret_is_in_no_annotation(job):
@@ -494,7 +513,8 @@ def test_what_others_wrote_is_no_command_and_no_markup(loud, command):
     assert commands(text) == []
     assert not set(ended.out + ended.err + text) & BIDI
     assert all(len(row) == len(table[0]) for table in page.tables for row in table)
-    assert not re.search(r"https?://|www\.|@\w", text)
+    # Nothing for GitHub to make a link or a mention of, also once entities are read.
+    assert not re.search(r"https?://|www\.|@|&#64;(?!<!-- -->)", text)
 
 
 def test_what_others_wrote_is_read_as_they_wrote_it(loud):
