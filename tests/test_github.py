@@ -304,7 +304,6 @@ def test_an_error_is_one_annotation_and_not_on_standard_error_too(job):
         (["create", "-o", "github", "-p", "nope"], None, 2, "create: profile_unknown"),
         (["create", "-o", "github", "--ttl", "5"], None, 2, "create: usage"),
         (["sweep", *OLD, "-o", "github"], None, 2, "sweep: confirmation"),
-        (["sweep", *OLD, "--yes", "--max-close", "0", "-o", "github"], None, 7, "sweep: max_close"),
     ],
 )
 def test_an_error_before_or_in_a_command_is_an_annotation_and_keeps_its_code(job, arguments, config, code, title):
@@ -315,6 +314,15 @@ def test_an_error_before_or_in_a_command_is_an_annotation_and_keeps_its_code(job
     ((name, properties, _),) = commands(ended.out)
     assert (name, properties["title"]) == ("error", f"bsess {title}")
     assert job.summary.read_text() == ""
+
+
+def test_over_the_limit_there_is_an_error_and_what_would_end(job):
+    ended = job.run("sweep", *OLD, "--yes", "--max-close", "0", "-o", "github")
+    assert ended.code == 7
+    ((name, properties, _),) = commands(ended.out)
+    assert (name, properties["title"]) == ("error", "bsess sweep: max_close")
+    assert ended.err.endswith("would end 1, spare 2\n")
+    assert "one session would end" in job.summary.read_text()
 
 
 def test_the_format_of_the_environment_counts_also_for_errors(job):

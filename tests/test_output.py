@@ -284,7 +284,6 @@ def test_the_codes_of_the_errors_are_stable():
         "AuthError": (4, "auth"),
         "UnreachableError": (5, "unreachable"),
         "QuotaError": (6, "quota"),
-        "LimitError": (7, "limit"),
         "LockedError": (75, "locked"),
     }.items() <= found.items()
 

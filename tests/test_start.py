@@ -201,7 +201,7 @@ def importers_of(name):
         ("rich", "output/"),
         ("typer", "cli.py completion.py"),
         ("click", ""),
-        ("httpx", "http.py"),
+        ("httpx", "http/"),
         ("sqlite3", "ledger/sqlite.py completion.py"),
         ("psycopg", "ledger/postgres.py"),
         ("asyncio", ""),
