@@ -199,7 +199,7 @@ def importers_of(name):
     ("module", "allowed"),
     [
         ("rich", "output/"),
-        ("typer", "cli.py completion.py"),
+        ("typer", "cli/ completion.py"),
         ("click", ""),
         ("httpx", "http/"),
         ("sqlite3", "ledger/sqlite.py completion.py"),
