@@ -303,3 +303,65 @@ def test_what_is_adopted_while_a_sweep_asks_is_left_alone(bb, base):
     outcomes = {item["id"]: (item["outcome"], item["reason"]) for item in json.loads(out)["data"]["outcomes"]}
     assert outcomes[made["id"]] == ("skipped", "it was changed after it was chosen")
     assert made["id"] in base.running()
+
+
+@pytest.mark.parametrize(
+    ("flags", "chosen"),
+    [
+        (["--region", "eu-central-1"], "regional"),
+        (["--region", "mars"], None),
+        (["--label", "job=7"], "labelled"),
+        (["--label", "job=8"], None),
+        (["--run-id", "r7"], "of_run"),
+        (["--run-id", "r8"], None),
+        (["-p", "local"], None),
+    ],
+)
+def test_a_sweep_is_narrowed_to_what_was_asked_for(bb, base, flags, chosen):
+    made = {
+        "regional": orphan(base, region="eu-central-1"),
+        "labelled": base.put(metadata={"bsess_owner": "me", "job": "7"}, age=7200, ttl=60),
+        "of_run": base.put(metadata={"bsess_owner": "me", "bsess_run": "r7"}, age=7200, ttl=60),
+    }
+    before = set(base.running())
+    bb.ok("sweep", *OLD, *flags, "--yes")
+    assert before - set(base.running()) == {made[name] for name in [chosen] if name}
+
+
+def test_the_oldest_end_first(bb, base):
+    made = [orphan(base, age=age) for age in (7300, 9000, 8000)]
+    bb.ok("sweep", *OLD, "--yes", "--workers", "1")
+    assert [path.rpartition("/")[2] for _, path, _, _ in base.asked("POST")] == [made[1], made[2], made[0], bb.orphan]
+
+
+def test_history_tells_what_was_swept_and_why(bb, base):
+    bb.ok("sweep", *OLD, "--yes")
+    events = bb.ok("history", "--since", "1d", "-o", "json").json["data"]["events"]
+    told = [(item["id"], item["event"], item["outcome"], item["reason"]) for item in events]
+    assert told == [
+        (bb.orphan, "found", None, "by its tag"),
+        (bb.orphan, "swept", "closed", "older than 1h00m"),
+    ]
+
+
+def test_what_failed_is_tried_again_by_the_next_sweep(bb, base):
+    base.misbehave["Sessions_update"] = 400
+    failed = bb.run("sweep", *OLD, "--yes", "-o", "json")
+    assert (failed.code, [item["outcome"] for item in failed.outcomes]) == (1, ["failed"])
+    base.misbehave.clear()
+    # Without any rule about ages: the ledger knows that it was to end.
+    swept = bb.ok("sweep", "--yes", "-o", "json")
+    (ended,) = swept.outcomes
+    assert (ended["id"], ended["outcome"]) == (bb.orphan, "closed")
+    assert ended["reason"].startswith("an earlier close failed: ")
+
+
+def test_many_that_take_their_time_are_seen_gone_by_few_listings(bb, base):
+    base.release_seconds = 1.0
+    made = [orphan(base) for _ in range(60)]
+    swept = bb.ok("sweep", *OLD, "--yes", "-o", "json")
+    assert {item["outcome"] for item in swept.outcomes} == {"closed"}
+    assert not set(made) & set(base.running())
+    # One look at each when it has left the list, and no other.
+    assert len([path for _, path, _, _ in base.asked("GET") if path != "/v1/sessions"]) == 61
+    assert len(base.asked("GET", "/v1/sessions")) < 40
