@@ -14,7 +14,7 @@ from dataclasses import replace
 import pytest
 
 import strangers
-from bsess.closing import CLAIM_SECONDS, claimed_by_other
+from bsess.closing.one import CLAIM_SECONDS, claimed_by_other
 from bsess.context import identify, this_process
 from bsess.errors import LedgerError
 from bsess.ledger import Row, RowState, sqlite
