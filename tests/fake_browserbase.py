@@ -14,7 +14,7 @@ from urllib.parse import parse_qs, urlsplit
 
 from jsonschema import Draft202012Validator, FormatChecker
 
-from loopback import LoopbackServer, send
+from loopback import LoopbackServer, body_of, send
 
 API_KEY = "bb_canary_key_4711"
 SIGNING = "canary-signing-0815"
@@ -136,8 +136,9 @@ class FakeBrowserbase(LoopbackServer):
     def _handle(self, handler, method):
         parts = urlsplit(handler.path)
         query = {key: values[0] for key, values in parse_qs(parts.query, keep_blank_values=True).items()}
-        length = int(handler.headers.get("content-length", 0))
-        raw = handler.rfile.read(length) if length else b""
+        raw = body_of(handler)
+        if raw is None:
+            return
         body = json.loads(raw) if raw else None
         if self.latency:
             time.sleep(self.latency)

@@ -7,7 +7,7 @@ import socket
 import uuid
 from urllib.parse import parse_qs, urlsplit
 
-from loopback import LoopbackServer, send
+from loopback import LoopbackServer, body_of, send
 
 TOKEN = "canary-token-4711"
 # What makes a session's own URLs secret, beside the token.
@@ -49,8 +49,9 @@ class FakeBrowserless(LoopbackServer):
     def _handle(self, handler, method):
         parts = urlsplit(handler.path)
         query = {key: values[0] for key, values in parse_qs(parts.query, keep_blank_values=True).items()}
-        length = int(handler.headers.get("content-length", 0))
-        raw = handler.rfile.read(length) if length else b""
+        raw = body_of(handler)
+        if raw is None:
+            return
         body = json.loads(raw) if raw else None
         self.requests.append((method, parts.path, query, body))
         kind = "graphql" if parts.path == "/graphql" else "bql" if "/session/bql/" in parts.path else method

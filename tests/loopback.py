@@ -50,3 +50,13 @@ def send(handler, status, body=b"", kind="application/json", **headers):
     handler.end_headers()
     if handler.command != "HEAD":
         handler.wfile.write(body)
+
+
+def body_of(handler):
+    """Read a request's whole body; None, and nothing is done, where whoever sent it died over it."""
+    length = int(handler.headers.get("content-length", 0))
+    raw = handler.rfile.read(length) if length else b""
+    if len(raw) < length:
+        handler.close_connection = True
+        return None
+    return raw

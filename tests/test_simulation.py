@@ -7,6 +7,8 @@ anything of bsess. SIMULATION_SEED is the seed; the rounds are drawn from it, th
 
 from __future__ import annotations
 
+import contextlib
+import http.client
 import json
 import multiprocessing
 import multiprocessing.forkserver
@@ -16,6 +18,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections import Counter
 from dataclasses import dataclass, field
@@ -104,6 +107,34 @@ class Service(FakeBrowserbase):
         self._asker = None
         # Those who asked were killed.
         self._server.handle_error = lambda *_: None
+        self._open, self._closed = 0, threading.Condition()
+        accept, serve = self._server.process_request, self._server.process_request_thread
+
+        def accepted(*arguments):
+            self._count(1)
+            accept(*arguments)
+
+        def served(*arguments):
+            try:
+                serve(*arguments)
+            finally:
+                self._count(-1)
+
+        self._server.process_request, self._server.process_request_thread = accepted, served
+
+    def _count(self, step):
+        with self._closed:
+            self._open += step
+            self._closed.notify_all()
+
+    def settle(self):
+        """Wait until all is done that was asked by whoever is gone: a killed create may have left its request."""
+        # Once this one is answered, all before it are accepted.
+        with contextlib.closing(http.client.HTTPConnection("127.0.0.1", self._server.server_port)) as last:
+            last.request("GET", "/")
+            last.getresponse().read()
+        with self._closed:
+            assert self._closed.wait_for(lambda: self._open == 0, COMMAND_SECONDS)
 
     def _dispatch(self, handler, method, path, query, body):
         self._asker = handler.headers["x-bb-api-key"]
@@ -271,6 +302,7 @@ class Simulation:
         for one in running:
             one.process.join(COMMAND_SECONDS)
             assert one.process.exitcode is not None, f"seed {self.seed}: {one} hangs"
+        self.service.settle()
         for one in running:
             getattr(self, f"_after_{one.kind}")(one, one.process.exitcode)
 
@@ -346,7 +378,8 @@ def test_nothing_alive_is_ended_and_no_orphan_outlives_two_sweeps(simulation, ca
         service.advance += 1500
         last = [simulation._sweep(owner, killed=False) for owner in SKEWS]
         simulation.finish(last)
-        assert [one.process.exitcode for one in last] == [0, 0, 0], f"seed {simulation.seed}"
+        told = {one.owner: (one.process.exitcode, Path(one.output).read_text()) for one in last}
+        assert {code for code, _ in told.values()} == {0}, f"seed {simulation.seed}: {told}"
     assert service.violations == []
     left = {name: service.stories[name].told for name in service.running() if not service.stories[name].keep}
     assert {name: told for name, told in left.items() if name not in foreign} == {}, f"seed {simulation.seed}"
