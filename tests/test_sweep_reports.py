@@ -365,3 +365,18 @@ def test_many_that_take_their_time_are_seen_gone_by_few_listings(bb, base):
     # One look at each when it has left the list, and no other.
     assert len([path for _, path, _, _ in base.asked("GET") if path != "/v1/sessions"]) == 61
     assert len(base.asked("GET", "/v1/sessions")) < 40
+
+
+@pytest.mark.parametrize(("one", "other"), [("--report", "--metrics"), ("--plan-out", "--report")])
+def test_one_file_for_two_is_refused(bb, base, one, other):
+    ended = bb.run("sweep", one, "file", other, "./file", "--yes")
+    assert ended.code == 2
+    assert "name the same file" in ended.err
+    assert base.requests == []
+
+
+def test_a_plan_that_cannot_be_read_is_said_with_where_plans_come_from(bb, base):
+    ended = bb.run("sweep", "--plan", str(bb.folder), "--yes")
+    assert ended.code == 2
+    assert "--plan-out" in ended.err
+    assert base.requests == []

@@ -292,14 +292,14 @@ def lines_of(text: str) -> list[str]:
     return [line.strip() for line in text.splitlines() if line.strip()]
 
 
-def read_file(path: str, *, name: str) -> str:
+def read_file(path: str, *, name: str, hint: str = "one id a line") -> str:
     """Return what a file holds. Raises UsageError, which names the flag."""
     try:
         with open(path, encoding="utf-8") as opened:  # noqa: PTH123  a name as the user gave it
             return opened.read()
     except (OSError, UnicodeDecodeError) as error:
         why = getattr(error, "strerror", None) or "it is not UTF-8"
-        raise UsageError(f"{name} {path}: {why}", hint="one id a line") from error
+        raise UsageError(f"{name} {path}: {why}", hint=hint) from error
 
 
 def read_text(what: str) -> str:

@@ -9,7 +9,7 @@ import typer
 from bsess import config
 from bsess.cli.apps import app, command
 from bsess.cli.flags import BOUNDED, DryRun, Ids, Labels, OlderThan, OneProfile, Profiles, Region, RunId, ThisRun, Ttl
-from bsess.cli.values import duration, run_wanted
+from bsess.cli.values import check_different, duration, run_wanted
 from bsess.errors import BsessError, UsageError
 from bsess.invocation import (
     SWEEP_DEADLINE_SECONDS,
@@ -229,6 +229,7 @@ def sweep(
     """
     from bsess.commands.sweep import SweepOptions, sweep
 
+    check_different({"--report": report, "--metrics": metrics, "--plan-out": plan_out})
     options = SweepOptions(
         profiles=profile,
         labels=config.labels(label),
@@ -239,7 +240,7 @@ def sweep(
         protect=protect,
         max_close=max_close,
         dry_run=dry_run,
-        plan=None if plan is None else read_file(plan, name="--plan"),
+        plan=None if plan is None else read_file(plan, name="--plan", hint="`bsess sweep --plan-out FILE` writes one"),
         plan_out=plan_out,
         fail_if_found=fail_if_found,
         lock_wait=duration(lock_wait, "--lock-wait") or 0.0,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 from bsess import config, durations
@@ -44,6 +45,14 @@ def session_options(given: dict[str, Any]) -> dict[str, object]:
     return {key: value for key, value in given.items() if value not in (None, False, [], {})}
 
 
+def check_different(files: dict[str, str | None]) -> None:
+    """Insist that the files to write, by their flags, are not the same. Raises UsageError."""
+    seen: dict[str, str] = {}
+    for flag, path in files.items():
+        if path is not None and seen.setdefault(os.path.realpath(path), flag) != flag:
+            raise UsageError(f"{flag} and {seen[os.path.realpath(path)]} name the same file", hint="give each its own")
+
+
 def query_text(given: str | None, file: str | None) -> str:
     """Return a query: as typed, from a file, or from standard input."""
     if given is not None and file is not None:
@@ -52,7 +61,7 @@ def query_text(given: str | None, file: str | None) -> str:
         return str(given)
     if file in (None, "-"):
         return read_text("the query")
-    return read_file(str(file), name="--file")
+    return read_file(str(file), name="--file", hint="a file with a query in UTF-8")
 
 
 def _refuse_constant(name: str) -> None:
