@@ -13,6 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bsess import config
+from bsess.closing import Manner, Target
+from bsess.closing.many import close_all
 from bsess.commands.sweep import SweepOptions, sweep
 from bsess.context import Context, this_process
 from bsess.ledger import Row, RowState
@@ -308,3 +310,36 @@ def test_a_second_sweep_has_nothing_to_end(configured, world, options):
     again = sweep(context, SweepOptions(**options))
     assert context.at.ended == []
     assert ends(again) == set()
+
+
+class Deaf(Account):
+    """One that accepts every close and ends nothing."""
+
+    def close(self, target):
+        return CloseAnswer(CloseState.ACCEPTED)
+
+
+@dataclass(slots=True)
+class TwoAccounts(Context):
+    """A context of two profiles at one place, each with an account of its own."""
+
+    accounts: dict | None = None
+
+    def provider(self, profile):
+        return self.accounts[profile.name]
+
+
+def test_what_one_account_lists_proves_nothing_of_another_at_the_same_place(configured):
+    names = {"a": ["a1", "a2"], "b": ["b1", "b2"]}
+    accounts = {
+        name: Deaf(
+            {i: RemoteSession(i, "running", live=True) for i in ids}, complete=True, finds=False, clock_ahead=0.0
+        )
+        for name, ids in names.items()
+    }
+    profiles = {name: replace(configured.profiles["p"], name=name) for name in names}
+    context = TwoAccounts(config=configured, environment={}, command="close", accounts=accounts)
+    context._ledger = Ledger([])
+    targets = [Target(session_id, profiles[name]) for name, ids in names.items() for session_id in ids]
+    outcomes = close_all(context, targets, lambda _: Manner(wait=0.2), lambda _: None)
+    assert {item.id: item.outcome for item in outcomes} == dict.fromkeys(["a1", "a2", "b1", "b2"], OutcomeKind.STUCK)

@@ -1,4 +1,4 @@
-"""Ending many sessions: each provider on threads of its own, and what was accepted is looked for until it is gone."""
+"""Ending many sessions: each profile on threads of its own, and what was accepted is looked for until it is gone."""
 
 from __future__ import annotations
 
@@ -33,14 +33,14 @@ def close_all(
 ) -> list[Outcome]:
     """End sessions; outcomes in the order of the targets, `on_done` as they come.
 
-    A provider that is slow or down keeps no other one's sessions waiting: each has up to `context.workers` threads.
+    A profile whose provider is slow or down keeps no other one's sessions waiting: each has up to `context.workers`
+    threads.
     """
     context.expect(len(targets))
-    groups: dict[tuple[str, str | None], list[_Wanted]] = {}
+    # By profile: what one account lists says nothing of another's, though both be at one place.
+    groups: dict[str, list[_Wanted]] = {}
     for index, target in enumerate(targets):
-        groups.setdefault((target.profile.provider, target.profile.url), []).append(
-            _Wanted(index, target, manner(target))
-        )
+        groups.setdefault(target.profile.name, []).append(_Wanted(index, target, manner(target)))
     lanes = [_Lane(context, wanted) for wanted in groups.values()]
     done: dict[int, Outcome] = {}
     for index, outcome in _together(lanes) if len(lanes) > 1 else lanes[0].run() if lanes else ():
@@ -67,7 +67,7 @@ class _Waiting:
 
 @dataclass(slots=True)
 class _Lane:
-    """The sessions at one provider."""
+    """The sessions of one profile."""
 
     context: Context
     wanted: list[_Wanted]
