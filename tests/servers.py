@@ -181,7 +181,11 @@ class RealBrowserless:
     def stop(self, *, signum: int = signal.SIGTERM) -> None:
         """End it, and its browsers with it: a killed server leaves them."""
         self._process.send_signal(signum)
-        self._process.wait(30)
+        try:
+            self._process.wait(10)
+        except subprocess.TimeoutExpired:
+            self._process.kill()  # it waits for what a test left attached
+            self._process.wait(10)
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self._process.pid, signal.SIGKILL)
         needle = os.fsencode(self._folder)

@@ -256,8 +256,11 @@ def held(row):
 def passed(remote, row):
     """Whether a ttl has passed by the clock that told it, with slack where no clock is known."""
     if row is not None and row.expires_at is not None:
-        slack = CLOCK_SLACK_SECONDS if row.creator == ELSEWHERE else 0
-        if row.expires_at + slack <= NOW:
+        if remote is not None and remote.created_at is not None:
+            ahead = -CLOCK_SLACK_SECONDS if remote.clock_ahead is None else remote.clock_ahead
+            if remote.created_at + (row.expires_at - row.created_at) - ahead <= NOW:
+                return True
+        elif row.expires_at + (CLOCK_SLACK_SECONDS if row.creator == ELSEWHERE else 0) <= NOW:
             return True
     if remote is None or remote.expires_at is None:
         return False
@@ -289,7 +292,7 @@ def test_a_plan_only_subtracts(configured, world, other, options, later, dropped
     # The world and the rules may be others by then.
     for then in (world, other):
         without, all_ended, _ = run(configured, then, **later)
-        _, ended, _ = run(configured, then, plan=text, **later)
+        _, ended, _ = run(configured, then, plan=plans.read(text, name="plan"), **later)
         assert set(ended) <= {item.id for _, item in chosen}
         assert set(ended) <= set(all_ended)
         assert without.exit_code == 0

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import re
 import sqlite3
 import subprocess
 import sys
 import threading
 import time
+from pathlib import Path
 
 import pytest
 
@@ -226,7 +228,7 @@ def test_over_the_limit_it_is_told_what_would_end_and_what_is_the_limit(bb, base
 def test_where_it_looked_is_told(bb, base):
     swept = bb.ok("sweep", "--yes", "-o", "json")
     ledger = str(bb.state / "ledger.sqlite3")
-    assert swept.json["data"]["scope"] == {"ledger": ledger, "profiles": ["bb", "local"]}
+    assert swept.json["data"]["scope"] == {"ledger": ledger, "profiles": ["bb", "local"], "missed": []}
     assert bb.ok("sweep", "--yes").err.startswith(f"looked at 3 sessions of bb, local (ledger {ledger}): ")
 
 
@@ -380,3 +382,221 @@ def test_a_plan_that_cannot_be_read_is_said_with_where_plans_come_from(bb, base)
     assert ended.code == 2
     assert "--plan-out" in ended.err
     assert base.requests == []
+
+
+# What is looked at, and what that is worth.
+
+
+def without_local(bb, url, *, name="bb"):
+    bb.config.write_text(f'default = "{name}"\n[profiles.{name}]\nprovider = "browserbase"\nurl = "{url}"\n')
+
+
+@pytest.mark.parametrize(
+    ("fault", "code"), [(401, 4), (403, 4), (402, 6), (500, 5), ("lost", 5), (b"[{", 5), (b"{}", 5), (400, 1)]
+)
+@pytest.mark.parametrize("narrowed", [[], ["-p", "bb"]])
+def test_this_machine_without_sessions_is_no_success_beside_an_account_that_fails(bb, base, fault, code, narrowed):
+    without_local(bb, base.url)
+    base.misbehave["Sessions_list"] = fault
+    ended = bb.run("sweep", "--yes", *narrowed, "--deadline", "4s")
+    assert ended.code == code
+    assert "could not look at bb" in ended.err.splitlines()[-1]
+    assert bb.run("list", "--deadline", "4s").code == code
+
+
+def test_with_a_session_of_this_machine_it_is_partial(bb, base):
+    without_local(bb, base.url)
+    bb.create("-p", "local", "--executable", "chromium")
+    base.misbehave["Sessions_list"] = 401
+    assert bb.run("sweep", "--yes").code == 3
+    base.misbehave.clear()
+    bb.ok("close", "--all", "--yes", "-p", "local")
+
+
+def test_a_profile_that_was_not_named_is_not_asked(bb, base):
+    with_another(bb, "http://127.0.0.1:9")
+    swept = bb.ok("sweep", *OLD, "-p", "bb", "--yes", "-o", "json")
+    assert [item["id"] for item in swept.outcomes] == [bb.orphan]
+    assert swept.json["data"]["scope"]["profiles"] == ["bb"]
+
+
+@pytest.mark.parametrize("command", [["sweep", "--older-than", "0s", "--min-age", "0s"], ["close", "--all"]])
+def test_what_another_profile_of_the_same_account_made_is_not_asked_for(bb, base, command):
+    with_another(bb, base.url)
+    made, others = bb.create()["id"], bb.create("-p", "other")["id"]
+    ended = bb.ok(*command, "-p", "bb", "--yes", "-o", "json")
+    assert made in {item["id"] for item in ended.outcomes}
+    assert others not in {item["id"] for item in ended.outcomes}
+    assert others in base.running()
+    bb.ok(*command, "-p", "other", "--yes")
+    assert others not in base.running()
+
+
+def test_what_a_close_calls_unknown_and_a_listing_shows_is_stuck(bb, base):
+    made = bb.create("--ttl", "60s")["id"]
+    base.misbehave |= {"Sessions_update": 404, "Sessions_get": 404}
+    swept = bb.run("sweep", "--older-than", "0s", "--min-age", "0s", "--yes", "-o", "json", "--deadline", "3s")
+    assert swept.code == 1
+    assert {item["id"]: item["outcome"] for item in swept.outcomes} == {bb.orphan: "stuck", made: "stuck"}
+    base.misbehave.clear()
+    swept = bb.ok("sweep", "--yes", "-o", "json")
+    assert {item["id"]: item["outcome"] for item in swept.outcomes} == {bb.orphan: "closed", made: "closed"}
+
+
+def test_what_ended_between_two_looks_was_already_closed(bb, base):
+    def end_first(handler):
+        base.sessions.clear()
+        send(handler, 404, {"message": "none"})
+
+    base.misbehave["Sessions_update"] = end_first
+    swept = bb.ok("sweep", *OLD, "--yes", "-o", "json")
+    assert [item["outcome"] for item in swept.outcomes] == ["already_closed"]
+
+
+@pytest.mark.parametrize("hours", [-2, 2])
+def test_a_clock_that_was_set_after_a_create_ends_nothing_early(bb, base, hours):
+    """The row's times are of the clock as it was, the service's are right."""
+    made = bb.create("--ttl", "20m")["id"]
+    with contextlib.closing(sqlite3.connect(bb.state / "ledger.sqlite3")) as ledger, ledger:
+        for column in ("created_at", "expires_at", "changed_at"):
+            ledger.execute(f"UPDATE session SET {column} = {column} + ?", (hours * 3600,))
+    swept = bb.ok("sweep", "--yes", "-o", "json")
+    (decision,) = [item for item in swept.json["data"]["decisions"] if item["id"] == made]
+    assert decision["reason"] == "in use: its ttl has not passed"
+
+
+def test_accepted_and_alive_is_no_close_that_was_cut_short(bb, base):
+    made = bb.create()["id"]
+    base.release_seconds = 60
+    assert [item["outcome"] for item in bb.ok("close", made, "-o", "json").outcomes] == ["closing"]
+    shown = bb.ok("sweep", "--dry-run", "-o", "json").json["data"]["decisions"]
+    assert "an earlier close failed: accepted, and it still lives" in {item["reason"] for item in shown}
+
+
+def test_a_row_that_somebody_spoiled_is_damage_and_no_bug(bb, base):
+    bb.create()
+    for spoiled in ("labels = '[1]'", "expires_at = 'soon'"):
+        with contextlib.closing(sqlite3.connect(bb.state / "ledger.sqlite3")) as ledger, ledger:
+            ledger.execute(f"UPDATE session SET {spoiled}")
+        ended = bb.run("sweep", "--yes")
+        assert (ended.code, len(ended.err.splitlines())) == (1, 2)
+        assert "is damaged" in ended.err
+
+
+# Files.
+
+
+@pytest.mark.parametrize("flag", ["--report", "--metrics", "--plan-out"])
+def test_a_link_is_followed(bb, base, flag):
+    (bb.folder / "link").symlink_to(bb.folder / "real")
+    bb.ok("sweep", "--dry-run", flag, str(bb.folder / "link"))
+    assert (bb.folder / "link").is_symlink()
+    assert (bb.folder / "real").stat().st_size > 50
+
+
+@pytest.mark.parametrize("flag", ["--report", "--metrics", "--plan-out"])
+def test_what_is_no_file_is_written_to_and_never_replaced(bb, base, flag):
+    pipe = bb.folder / "pipe"
+    os.mkfifo(pipe)
+    assert bb.run("sweep", "--dry-run", flag, str(pipe)).code == 1, "nobody reads it"
+    reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+    bb.ok("sweep", "--dry-run", flag, str(pipe))
+    assert len(os.read(reader, 65536)) > 50
+    os.close(reader)
+    assert pipe.is_fifo()
+    bb.ok("sweep", "--dry-run", flag, "/dev/null")
+    assert Path("/dev/null").is_char_device()
+    shown = bb.ok("sweep", "--dry-run", "-q", "-o", "name", flag, "/dev/stdout")
+    assert len(shown.out) > 50
+    with (bb.folder / "both").open("w") as both:
+        bb.ok("sweep", "--dry-run", *OLD, "-o", "name", flag, "/dev/stdout", stdout=both)
+    assert bb.orphan + "\n" in (bb.folder / "both").read_text()
+
+
+@pytest.mark.parametrize("flag", ["--report", "--metrics", "--plan-out"])
+@pytest.mark.parametrize("name", ["", "-", "/"])
+def test_what_is_no_name_of_a_file_is_refused(bb, base, flag, name):
+    ended = bb.run("sweep", "--yes", *OLD, flag, name)
+    assert (ended.code, len(ended.err.splitlines())) == (2, 2)
+    assert bb.orphan in base.running()
+
+
+@pytest.mark.parametrize("flag", ["--report", "--metrics"])
+def test_a_file_that_takes_nothing_is_known_before_anything_ends(bb, base, flag):
+    assert bb.run("sweep", "--yes", *OLD, flag, "/no/such/folder/file").code == 1
+    assert bb.orphan in base.running()
+
+
+@pytest.mark.parametrize("flag", ["--report", "--metrics"])
+def test_a_file_that_takes_nothing_any_more_hides_nothing_of_what_was_done(bb, base, flag):
+    ended = bb.run("sweep", "--yes", *OLD, flag, "/dev/full")
+    assert ended.code == 1
+    assert bb.orphan in ended.out
+    assert "/dev/full cannot be written" in ended.err
+    assert ended.err.splitlines()[-1].endswith("): 1 closed")
+
+
+def test_a_failure_is_in_the_files_too(bb, base):
+    report, file = bb.folder / "report", bb.folder / "bsess.prom"
+    both = ["--report", str(report), "--metrics", str(file)]
+    bb.ok("sweep", "--yes", *both)
+    before = metrics(file)["last_success_timestamp_seconds"]
+    assert bb.run("sweep", "--yes", "-p", "nope", *both).code == 2
+    assert (metrics(file)["exit_code"], metrics(file)["last_success_timestamp_seconds"]) == (2, before)
+    assert json.loads(report.read_text())["errors"][0]["code"] == "profile_unknown"
+    (bb.state / "ledger.sqlite3").write_text("xx")
+    assert bb.run("sweep", "--yes", *both).code == 1
+    assert metrics(file)["exit_code"] == 1
+
+
+def test_a_look_is_no_successful_sweep(bb, base):
+    file = bb.folder / "bsess.prom"
+    bb.ok("sweep", "--dry-run", "--metrics", str(file))
+    assert "last_success_timestamp_seconds" not in metrics(file)
+    assert metrics(file)["profiles_missed"] == 0
+    base.misbehave["Sessions_list"] = 401
+    assert bb.run("sweep", "--yes", "--metrics", str(file)).code == 3
+    assert metrics(file)["profiles_missed"] == 1
+
+
+def test_a_plan_comes_from_a_pipe_too_and_may_have_a_mark_in_front(bb, base):
+    file = bb.folder / "plan"
+    bb.ok("sweep", *OLD, "--plan-out", str(file))
+    file.write_text("\ufeff" + file.read_text())
+    swept = bb.ok("sweep", *OLD, "--plan", "-", "--yes", "-o", "name", stdin=file.read_text().lstrip("\ufeff"))
+    assert swept.lines == [bb.orphan]
+    assert bb.ok("sweep", *OLD, "--plan", str(file), "--yes").out == ""
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '{"schema": "bsess-plan/1", "sessions": {}}',
+        '{"schema": "bsess-plan/1", "sessions": [{"id": 1, "profile": "bb", "created_at": null}]}',
+        '{"schema": "bsess-plan/9", "sessions": []}',
+        "[]",
+    ],
+)
+def test_a_plan_of_another_form_is_refused_by_its_name(bb, base, text):
+    file = bb.folder / "plan"
+    file.write_text(text)
+    ended = bb.run("sweep", *OLD, "--plan", str(file), "--yes")
+    assert ended.code == 2
+    assert str(file) in ended.err.splitlines()[0]
+    assert len(ended.err.splitlines()) == 2
+
+
+@pytest.mark.parametrize("form", ["env", "url"])
+def test_a_format_that_cannot_tell_of_it_is_refused_before_anything_ends(bb, base, form):
+    for command in (["sweep", *OLD], ["close", "--all"]):
+        ended = bb.run(*command, "--yes", "-o", form)
+        assert (ended.code, len(ended.err.splitlines())) == (2, 2)
+    assert bb.orphan in base.running()
+    # What an environment asks for is for the commands that have it.
+    assert bb.ok("sweep", *OLD, "--yes", env={"BSESS_OUTPUT": form}).out.startswith(bb.orphan)
+
+
+def test_the_last_line_is_what_came_of_it(bb, base):
+    base.misbehave["Sessions_update"] = 403
+    ended = bb.run("sweep", *OLD, "--yes")
+    assert ended.err.splitlines()[-1].endswith("): 1 failed")

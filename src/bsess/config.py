@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 Value = TypeVar("Value")
 
+# The source of what nobody set.
+DEFAULT = "default"
 FILE_MAX = 4 << 20
 CREATE_TTL = 15 * 60.0
 RUN_TTL = 60 * 60.0
@@ -123,7 +125,7 @@ def load(environment: Mapping[str, str], *, may_be_missing: bool = False) -> Con
     looked at, and a token go where it was not meant to.
     """
     path = config_path(environment)
-    if path.source != "default" and not may_be_missing and not path.value.exists():
+    if path.source != DEFAULT and not may_be_missing and not path.value.exists():
         raise ConfigError(
             f"{path.source}: there is no {path.value}", code="config_missing", hint="`bsess config init` writes one"
         )
@@ -131,7 +133,7 @@ def load(environment: Mapping[str, str], *, may_be_missing: bool = False) -> Con
     file = "config.toml"
     _check(document, _TOP, path.value, "")
     profiles = {name: _profile(name, table, path.value) for name, table in document.get("profiles", {}).items()}
-    profiles.setdefault("local", Profile(name="local", provider="local", source="default"))
+    profiles.setdefault("local", Profile(name="local", provider="local", source=DEFAULT))
     profiles |= _implicit(profiles, environment)
     executable = environment.get("BSESS_EXECUTABLE")
     if executable:
@@ -180,7 +182,7 @@ def config_path(environment: Mapping[str, str]) -> Setting[Path]:
     given = environment.get("BSESS_CONFIG")
     if given:
         return Setting(Path(given).expanduser().absolute(), "env BSESS_CONFIG")
-    return Setting(_platform_folder(environment, "XDG_CONFIG_HOME", ".config") / "bsess" / "config.toml", "default")
+    return Setting(_platform_folder(environment, "XDG_CONFIG_HOME", ".config") / "bsess" / "config.toml", DEFAULT)
 
 
 def state_dir(environment: Mapping[str, str]) -> Setting[Path]:
@@ -188,7 +190,7 @@ def state_dir(environment: Mapping[str, str]) -> Setting[Path]:
     given = environment.get("BSESS_STATE_DIR")
     if given:
         return Setting(Path(given).expanduser().absolute(), "env BSESS_STATE_DIR")
-    return Setting(_platform_folder(environment, "XDG_STATE_HOME", ".local/state") / "bsess", "default")
+    return Setting(_platform_folder(environment, "XDG_STATE_HOME", ".local/state") / "bsess", DEFAULT)
 
 
 def labels(pairs: Iterable[str], *, name: str = "--label") -> dict[str, str]:
@@ -328,7 +330,7 @@ def _owner(environment: Mapping[str, str], document: Mapping[str, object], file:
     elif "owner" in document:
         owner = Setting(str(document["owner"]), f"{file} owner")
     else:
-        owner = Setting(f"{_user()}@{os.uname().nodename}", "default")
+        owner = Setting(f"{_user()}@{os.uname().nodename}", DEFAULT)
     if not owner.value.strip() or not owner.value.isprintable() or len(owner.value) > OWNER_MAX:
         raise ConfigError(
             f"{owner.source}: {owner.value[:40]!r} cannot be an owner's name",
@@ -358,7 +360,7 @@ def current_run(environment: Mapping[str, str]) -> Setting[str | None]:
         if not value.isprintable() or len(value) > LABEL_VALUE_MAX:
             raise UsageError(f"env {name} cannot be a run's name", hint="printable characters only")
         return Setting(value, f"env {name}")
-    return Setting(None, "default")
+    return Setting(None, DEFAULT)
 
 
 def _default(
@@ -371,7 +373,7 @@ def _default(
     with_token = [profile.name for profile in profiles.values() if _has_token(profile, environment)]
     if len(with_token) > 1:
         return Setting(None, f"{', '.join(sorted(with_token))} have a token")
-    return Setting(with_token[0], "the only profile with a token") if with_token else Setting("local", "default")
+    return Setting(with_token[0], "the only profile with a token") if with_token else Setting("local", DEFAULT)
 
 
 def _has_token(profile: Profile, environment: Mapping[str, str]) -> bool:
@@ -384,11 +386,11 @@ def _min_age(sweep: Mapping[str, object], file: str) -> Setting[float]:
         return Setting(
             durations.parse(str(sweep["min_age"]), name=f"{file} sweep.min_age", zero=True), f"{file} sweep.min_age"
         )
-    return Setting(60.0, "default")
+    return Setting(60.0, DEFAULT)
 
 
 def _from_file(table: Mapping[str, object], key: str, default: Value, source: str, convert: type) -> Setting[Value]:
-    return Setting(convert(table[key]), source) if key in table else Setting(default, "default")
+    return Setting(convert(table[key]), source) if key in table else Setting(default, DEFAULT)
 
 
 def _nearest(word: str, known: Iterable[str], prefix: str = "") -> str | None:

@@ -7,9 +7,9 @@ from dataclasses import dataclass, replace
 from threading import Thread
 from typing import TYPE_CHECKING, cast
 
-from bsess import verdict
+from bsess import config, verdict
 from bsess.errors import BsessError, ExitCode
-from bsess.known import Known, create_is_over, known_session, same_account
+from bsess.known import Known, carries, create_is_over, known_session, same_account
 from bsess.ledger import Row, RowState
 from bsess.model import CLOCK_SLACK_SECONDS, Event, Problem, Status
 from bsess.providers.base import Capability, Listing
@@ -43,13 +43,16 @@ class Ended:
 class Inventory:
     """One look at all accounts in scope.
 
-    `looked_at` names the profiles of those that answered; `failures` are those that did not, with their exit codes.
+    `looked_at` names the profiles of those that answered, `missed` of those that did not; `failures` say why, with
+    exit codes. `told`: whether an account answered that somebody configured, or that has sessions.
     """
 
     known: tuple[Known, ...]
     ended: tuple[Ended, ...] = ()
     failures: tuple[tuple[Problem, int], ...] = ()
     looked_at: tuple[str, ...] = ()
+    missed: tuple[str, ...] = ()
+    told: bool = False
 
     @property
     def problems(self) -> tuple[Problem, ...]:
@@ -62,7 +65,8 @@ class Inventory:
         codes = [code for _, code in self.failures]
         if not codes:
             return ExitCode.OK
-        return ExitCode.PARTIAL if self.looked_at else verdict.of_failures(codes)
+        # That this machine, of which nobody spoke, has no sessions is no success beside what could not be looked at.
+        return ExitCode.PARTIAL if self.told else verdict.of_failures(codes)
 
 
 def look(context: Context, names: Sequence[str] = (), *, running: bool = False) -> Inventory:
@@ -76,27 +80,33 @@ def look(context: Context, names: Sequence[str] = (), *, running: bool = False) 
     known: list[Known] = []
     ended: list[Ended] = []
     looked_at: list[str] = []
+    missed: list[str] = []
+    told = False
     groups = accounts(context, profiles, failures)
     began = context.now()
     for group, (listing, browsers) in zip(groups, _listings(context, groups, running=running), strict=True):
         provider = context.provider(group[0])
         own = [row for row in rows if same_account(row, provider)]
         rows = [row for row in rows if not same_account(row, provider)]
+        everyone = group + (_namesakes(context, own, names, provider) if names else [])
         if isinstance(listing, BsessError):
             failures.append((problem(listing, profile=group[0].name), listing.exit_code))
-            known.extend(_known_by_row(context, row, group) for row in own)
+            missed += [profile.name for profile in group]
+            known.extend(_known_by_row(context, row, everyone) for row in own)
             continue
         looked_at += [profile.name for profile in group]
-        joined, gone = _join(context, group, provider, listing, own, began)
+        joined, gone = _join(context, everyone, provider, listing, own, began)
+        told = told or bool(joined or gone) or any(profile.source != config.DEFAULT for profile in group)
         known.extend(joined)
         ended.extend(gone)
         if isinstance(browsers, BsessError):
             failures.append((problem(browsers, profile=group[0].name), browsers.exit_code))
         else:
             known.extend(known_session(context, group[0], row=None, remote=remote) for remote in browsers)
+    loaded = {profile.name for group in groups for profile in group}
+    unloaded = {profile.name for profile in profiles} - loaded
+    missed += sorted(unloaded)
     if not names:
-        loaded = {profile.name for group in groups for profile in group}
-        unloaded = {profile.name for profile in profiles} - loaded
         lost = [row for row in rows if row.profile not in unloaded]
         # Nobody can list them any more, so that their ttl alone tells their end.
         over = [
@@ -104,7 +114,25 @@ def look(context: Context, names: Sequence[str] = (), *, running: bool = False) 
         ]
         ended.extend(Ended(row, "ttl passed, and no profile leads to its account") for row in over)
         failures.extend(_unreachable(row for row in lost if row not in over))
-    return Inventory(tuple(known), tuple(ended), tuple(failures), tuple(looked_at))
+    return Inventory(tuple(known), tuple(ended), tuple(failures), tuple(looked_at), tuple(missed), told)
+
+
+def _namesakes(context: Context, rows: Iterable[Row], names: Sequence[str], provider: Provider) -> list[Profile]:
+    """Return the profiles beside those named that made some of these rows and lead to the same account still."""
+    found = []
+    for name in sorted({row.profile for row in rows} - set(names)):
+        profile = context.config.profiles.get(name)
+        try:
+            other = None if profile is None else context.provider(profile)
+        except BsessError:
+            continue
+        if profile is not None and other is not None and _place(other) == _place(provider):
+            found.append(profile)
+    return found
+
+
+def _place(provider: Provider) -> tuple[str, str, str]:
+    return provider.name, provider.base_url, provider.account
 
 
 @dataclass(frozen=True, slots=True)
@@ -235,7 +263,7 @@ def accounts(context: Context, profiles: Sequence[Profile], problems: list[tuple
         except BsessError as error:
             problems.append((problem(error), error.exit_code))
             continue
-        groups.setdefault((provider.name, provider.base_url, provider.account), []).append(profile)
+        groups.setdefault(_place(provider), []).append(profile)
     return list(groups.values())
 
 
@@ -250,7 +278,7 @@ def _join(
         if row is None and remote.owner is not None and remote.owner.key is not None:
             # An answer that was lost, or a session made after the rows were read.
             row = by_key.get(remote.owner.key) or context.ledger().get(remote.owner.key)
-            if row is not None and row.state is RowState.CLOSED:
+            if row is not None and (row.state is RowState.CLOSED or not carries(remote, row)):
                 row = None
         # One create made one session: whatever else carries its tag is too much.
         extra = row is not None and (row.key in seen or (row.id is not None and row.id != remote.id))
@@ -282,7 +310,7 @@ def _look_for(context: Context, profile: Profile, provider: Provider, row: Row) 
             remote = provider.get(row.id)
             matches = [] if remote is None else [remote]
         elif create_is_over(row, context.now()):
-            matches = list(cast("Finds", provider).find(row.key))
+            matches = [remote for remote in cast("Finds", provider).find(row.key) if carries(remote, row)]
         else:
             return []
     except BsessError:

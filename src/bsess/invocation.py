@@ -21,7 +21,10 @@ from bsess.output import (
     parse_format,
     problem_lines,
     show_tables,
+    tells,
 )
+from bsess.output.text import clean
+from bsess.verdict import with_failure
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -124,15 +127,17 @@ class Invocation:
             finally:
                 if progress is not None:
                     progress.end()
-            _render(renderer, context, result, told)
             if report is not None:
-                _write_report(report, result)
+                # First: it is to be there where standard output takes nothing.
+                result = reported(report, result)
+            _render(renderer, context, result, told)
         finally:
             context.close()
-        self.say(result.notes)
-        self.say(_remarks(result, renderer))
         if not self.annotates:
             self.say_problems(problem_lines(result.errors))
+        # Last: a log's end then tells what came of it.
+        self.say(result.notes)
+        self.say(_remarks(result, renderer))
         return result.exit_code
 
     def context(
@@ -164,11 +169,20 @@ class Invocation:
         return context
 
     def output_format(self) -> Format:
-        """Return the format to answer in. Raises UsageError."""
+        """Return the format to answer in. Raises UsageError.
+
+        What BSESS_OUTPUT asks for is for the commands that have it.
+        """
+        terminal = is_terminal(sys.stdout)
         asked = self.flags.output
+        chosen = parse_format(
+            (self.environment.get("BSESS_OUTPUT") or None) if asked is None else asked, terminal=terminal
+        )
+        if tells(chosen, self.command):
+            return chosen
         if asked is None:
-            asked = self.environment.get("BSESS_OUTPUT") or None
-        return parse_format(asked, terminal=is_terminal(sys.stdout))
+            return parse_format(None, terminal=terminal)
+        raise UsageError(f"`bsess {self.command}` has no -o {chosen}", hint="-o table, tsv, json or jsonl")
 
     def check_can_tell(self, count: int) -> None:
         """Refuse, before any is made, a format that cannot tell of so many sessions. Raises UsageError, FailedError."""
@@ -276,7 +290,7 @@ class Invocation:
             from bsess.output import github
 
             lines = [github.inert(line) for line in lines]
-        write_lines(sys.stderr, lines)
+        write_lines(sys.stderr, [clean(line) for line in lines])
 
 
 def read_ids(names: Sequence[str]) -> tuple[list[str], list[str]]:
@@ -293,13 +307,15 @@ def lines_of(text: str) -> list[str]:
 
 
 def read_file(path: str, *, name: str, hint: str = "one id a line") -> str:
-    """Return what a file holds. Raises UsageError, which names the flag."""
+    """Return what a file holds, `-` being standard input. Raises UsageError, which calls it `name`, FailedError."""
+    if path == "-":
+        return read_text(name)
     try:
-        with open(path, encoding="utf-8") as opened:  # noqa: PTH123  a name as the user gave it
+        with open(path, encoding="utf-8-sig") as opened:  # noqa: PTH123  a name as the user gave it
             return opened.read()
     except (OSError, UnicodeDecodeError) as error:
         why = getattr(error, "strerror", None) or "it is not UTF-8"
-        raise UsageError(f"{name} {path}: {why}", hint=hint) from error
+        raise UsageError(f"{name}: {why}", hint=hint) from error
 
 
 def read_text(what: str) -> str:
@@ -322,14 +338,19 @@ def _ignore(_: str) -> None:
     return None
 
 
-def _write_report(path: str, result: Result) -> None:
+def reported(path: str, result: Result) -> Result:
+    """Write a result to a file; one that takes nothing is one more error of it, for what was done was done."""
     import json
 
     from bsess import whole
     from bsess.output.records import View, document
 
-    with whole.writing(path) as file:
-        file.write(json.dumps(document(result, View(now=time.time())), indent=2).encode() + b"\n")
+    try:
+        with whole.writing(path) as file:
+            file.write(json.dumps(document(result, View(now=time.time())), indent=2).encode() + b"\n")
+    except FailedError as error:
+        return with_failure(result, error)
+    return result
 
 
 def _render(renderer: Renderer, context: Context, result: Result, told: Told | None) -> None:

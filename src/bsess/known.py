@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, TypedDict
 from bsess.context import Context, is_of_another_machine, liveness, unseal
 from bsess.ledger import Row, RowState
 from bsess.model import CLOCK_SLACK_SECONDS, Liveness, Session, Status
+from bsess.output.text import visible
 
 if TYPE_CHECKING:
     from bsess.config import Profile
@@ -33,8 +34,8 @@ def known_session(
 ) -> Known:
     """Join what a row and a provider say of one session; the row knows the profile, the provider the status."""
     tag = remote.owner if remote else None
-    owner = row.owner if row else (tag.name if tag else None)
     me = context.config.owner.value
+    owner = row.owner if row else (visible(tag.name) if tag else None)
     labels = {**(remote.labels if remote else {}), **(row.labels if row else {})}
     session = Session(
         id=remote.id if remote else (row.shown_id if row else session_id or ""),
@@ -42,7 +43,7 @@ def known_session(
         provider=profile.provider,
         status=_status(row, remote, context.now()),
         live=remote.live if remote else True,
-        mine=me == owner or (tag is not None and tag.name == me),
+        mine=me in (row.owner if row else None, tag.name if tag else None),
         region=(remote.region if remote else None) or (row.region if row else None),
         **_times(row, remote),
         owner=owner,
@@ -51,6 +52,11 @@ def known_session(
         connect_url=(remote.connect_url if remote else None) or _unsealed(context, profile, row),
     )
     return Known(session=session, profile=profile, row=row, remote=remote)
+
+
+def carries(remote: RemoteSession, row: Row) -> bool:
+    """Tell whether a session's own record says that this row's create made it, for the same owner."""
+    return remote.owner is not None and (remote.owner.key, remote.owner.name) == (row.key, row.owner)
 
 
 def same_account(row: Row, provider: Provider) -> bool:
@@ -102,7 +108,13 @@ def _times(row: Row | None, remote: RemoteSession | None) -> _Times:
         return _Times(created_at=created_at, expires_at=expires_at, clock_ahead=ahead)
     if created_at is None:
         created_at = row.created_at + (ahead or 0.0)
-    recorded = None if row.expires_at is None else row.expires_at + (ahead or 0.0) + slack_of(row)
+    if row.expires_at is None:
+        recorded = None
+    elif remote is not None and remote.created_at is not None:
+        # A row's times are of one clock, which may have been set since: the time between them holds on every clock.
+        recorded = remote.created_at + (row.expires_at - row.created_at)
+    else:
+        recorded = row.expires_at + (ahead or 0.0) + slack_of(row)
     return _Times(created_at=created_at, expires_at=_earliest(expires_at, recorded), clock_ahead=ahead)
 
 

@@ -209,10 +209,11 @@ class SettingLine:
 
 @dataclass(frozen=True, slots=True)
 class Scope:
-    """What a sweep looked at: the ledger's place, and the profiles whose accounts answered."""
+    """What a sweep looked at: the ledger's place, the profiles whose accounts answered, and those that did not."""
 
     ledger: str
     profiles: tuple[str, ...]
+    missed: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -57,6 +57,12 @@ def split(context: Context, name: str) -> tuple[str | None, str]:
     return (head, tail) if slash and head in context.config.profiles else (None, name)
 
 
+def unknown(session_id: str, profile: str) -> str:
+    """Return what to say of an id that nobody knows."""
+    short = f"; the start of an id needs {PREFIX_MIN} characters" if len(session_id) < PREFIX_MIN else ""
+    return f"{session_id}: no such session in profile {profile}{short}"
+
+
 def find_row(context: Context, session_id: str, profile: str | None) -> Row | None:
     """Return the ledger's row of an id or of a unique prefix of an open one; living rows before closed ones.
 

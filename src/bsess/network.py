@@ -47,6 +47,12 @@ def base(url: str) -> str:
     parts = split(url)
     if parts.scheme not in ("http", "https") or not parts.hostname:
         raise ConfigError("the profile's url is no http or https URL", code="url", hint='url = "https://…"')
+    if "@" in parts.netloc:
+        raise ConfigError(
+            "the profile's url holds a user or a password",
+            code="url",
+            hint="a token comes from the environment, token_file or token_command",
+        )
     return f"{parts.scheme}://{parts.netloc}{parts.path.rstrip('/')}"
 
 

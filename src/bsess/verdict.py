@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from bsess.errors import ExitCode
-from bsess.model import OutcomeKind
+from bsess.model import OutcomeKind, Problem
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from bsess.model import Outcome, Problem
+    from bsess.errors import BsessError
+    from bsess.model import Outcome, Result
 
 # Of several kinds of failure and no success, the first of these.
 _ORDER = (ExitCode.UNREACHABLE, ExitCode.AUTH, ExitCode.QUOTA, ExitCode.FAILED)
@@ -38,6 +40,13 @@ def of_failures(codes: Sequence[int]) -> int:
     if len(set(codes)) == 1:
         return codes[0]
     return next((code for code in _ORDER if code in codes), codes[0])
+
+
+def with_failure(result: Result, error: BsessError) -> Result:
+    """Return a result with one more failure, which does not undo what else came of it."""
+    code = error.exit_code if result.exit_code == ExitCode.OK else result.exit_code
+    problem = Problem(error.code, error.message, error.hint)
+    return replace(result, exit_code=code, errors=(*result.errors, problem))
 
 
 def problems_of(outcomes: Iterable[Outcome], *, ignore_not_found: bool = False) -> tuple[Problem, ...]:

@@ -9,7 +9,7 @@ import typer
 from bsess import config
 from bsess.cli.apps import app, command
 from bsess.cli.flags import ALWAYS, READS, Ids, Labels, OneProfile, OneSession, Ttl
-from bsess.cli.values import duration, query_text
+from bsess.cli.values import check_files, duration, query_text
 from bsess.errors import UsageError
 from bsess.invocation import Invocation
 
@@ -22,6 +22,7 @@ def adopt(
     profile: OneProfile = None,
     ttl: Ttl = None,
     label: Labels = [],
+    foreign: Annotated[bool, typer.Option("--foreign", help="Also what carries another owner's tag.")] = False,
 ) -> int:
     """Make mine what my own code created: from now on close --all and sweep end it.
 
@@ -31,7 +32,9 @@ def adopt(
     """
     from bsess.commands.adopt import AdoptOptions, adopt
 
-    options = AdoptOptions(ids=ids, profile=profile, ttl=duration(ttl, "--ttl"), labels=config.labels(label))
+    options = AdoptOptions(
+        ids=ids, profile=profile, ttl=duration(ttl, "--ttl"), labels=config.labels(label), foreign=foreign
+    )
     return invocation.run("adopt", lambda context: adopt(context, options))
 
 
@@ -113,6 +116,9 @@ def recording(
     """
     from bsess.commands.details import recording, videos
 
+    if file == "-" and not mp4:
+        file = None
+    check_files({"--file": file})
     if mp4:
         if file is None:
             raise UsageError("--mp4 needs --file", hint="--mp4 --file rec.mp4")

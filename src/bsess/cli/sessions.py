@@ -9,20 +9,23 @@ import typer
 from bsess import config
 from bsess.cli.apps import app, command
 from bsess.cli.flags import BOUNDED, DryRun, Ids, Labels, OlderThan, OneProfile, Profiles, Region, RunId, ThisRun, Ttl
-from bsess.cli.values import check_different, duration, run_wanted
-from bsess.errors import BsessError, UsageError
+from bsess.cli.values import check_files, duration, run_wanted
+from bsess.errors import BsessError, LockedError, UsageError
 from bsess.invocation import (
     SWEEP_DEADLINE_SECONDS,
     Invocation,
+    ResultUntold,
     Told,
     lines_of,
     read_file,
     read_ids,
+    reported,
 )
 
 if TYPE_CHECKING:
     from bsess.context import Context
     from bsess.model import Result
+    from bsess.sweep.plan import Plan
 
 
 @command(app, "create", (*BOUNDED, "show_secrets"))
@@ -160,7 +163,7 @@ def close(
         )
     typed, read = read_ids(ids)
     if file is not None:
-        read += lines_of(read_file(file, name="--file"))
+        read += lines_of(read_file(file, name=f"--file {file}"))
     options = CloseOptions(
         typed=typed,
         read=read,
@@ -227,9 +230,9 @@ def sweep(
       bsess sweep --yes
       bsess sweep --older-than 2h --yes -o json
     """
-    from bsess.commands.sweep import SweepOptions, sweep
+    from bsess.commands.sweep import SweepOptions, failure, sweep
 
-    check_different({"--report": report, "--metrics": metrics, "--plan-out": plan_out})
+    check_files({"--report": report, "--metrics": metrics, "--plan-out": plan_out})
     options = SweepOptions(
         profiles=profile,
         labels=config.labels(label),
@@ -240,15 +243,30 @@ def sweep(
         protect=protect,
         max_close=max_close,
         dry_run=dry_run,
-        plan=None if plan is None else read_file(plan, name="--plan", hint="`bsess sweep --plan-out FILE` writes one"),
+        plan=None if plan is None else _plan(plan),
         plan_out=plan_out,
         fail_if_found=fail_if_found,
         lock_wait=duration(lock_wait, "--lock-wait") or 0.0,
         metrics=metrics,
     )
-    return invocation.run(
-        "sweep", lambda context: sweep(context, options), deadline=SWEEP_DEADLINE_SECONDS, report=report
-    )
+    try:
+        return invocation.run(
+            "sweep", lambda context: sweep(context, options), deadline=SWEEP_DEADLINE_SECONDS, report=report
+        )
+    except (LockedError, ResultUntold):
+        raise  # another sweep has files of its own to tell; what was done is told already
+    except BsessError as error:
+        failed = failure(error, metrics)
+        if report is not None:
+            reported(report, failed)
+        raise
+
+
+def _plan(path: str) -> Plan:
+    from bsess.sweep import plan as plans
+
+    name = f"--plan {path}"
+    return plans.read(read_file(path, name=name, hint=plans.WRITTEN_BY), name=name)
 
 
 @command(app, "run", ("quiet", "verbose", "debug", "timeout"))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from typing import Any
 
-from bsess import config, durations
+from bsess import config, durations, whole
 from bsess.errors import UsageError
 from bsess.invocation import Invocation, read_file, read_text
 
@@ -45,11 +45,17 @@ def session_options(given: dict[str, Any]) -> dict[str, object]:
     return {key: value for key, value in given.items() if value not in (None, False, [], {})}
 
 
-def check_different(files: dict[str, str | None]) -> None:
-    """Insist that the files to write, by their flags, are not the same. Raises UsageError."""
+def check_files(files: dict[str, str | None]) -> None:
+    """Insist that the files to write, by their flags, can be written and are not the same.
+
+    Raises UsageError, FailedError.
+    """
     seen: dict[str, str] = {}
     for flag, path in files.items():
-        if path is not None and seen.setdefault(os.path.realpath(path), flag) != flag:
+        if path is None:
+            continue
+        whole.check(path, flag=flag)
+        if seen.setdefault(os.path.realpath(path), flag) != flag:
             raise UsageError(f"{flag} and {seen[os.path.realpath(path)]} name the same file", hint="give each its own")
 
 
@@ -61,7 +67,7 @@ def query_text(given: str | None, file: str | None) -> str:
         return str(given)
     if file in (None, "-"):
         return read_text("the query")
-    return read_file(str(file), name="--file", hint="a file with a query in UTF-8")
+    return read_file(str(file), name=f"--file {file}", hint="a file with a query in UTF-8")
 
 
 def _refuse_constant(name: str) -> None:

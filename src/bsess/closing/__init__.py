@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from bsess.config import Profile
+    from bsess.known import Known
     from bsess.ledger import Row
     from bsess.model import Session
 
@@ -16,16 +17,25 @@ class Target:
     """One session to end; `foreign` is whose it is where it is not mine, and its end was asked for by its id.
 
     `found` is one of mine that no row has: it gets one before it is asked to end, so that whatever happens then is
-    known afterwards. `url` is one that was pasted for it: its stop URL, or where `connects` its connect URL.
+    known afterwards; `listed`: its provider showed it alive just now. `url` is one that was pasted for it: its stop
+    URL, or where `connects` its connect URL.
     """
 
     id: str
     profile: Profile
     row: Row | None = None
     found: Session | None = None
+    listed: bool = False
     foreign: str | None = None
     url: str | None = field(default=None, repr=False)
     connects: bool = False
+
+    @classmethod
+    def of(cls, known: Known) -> Target:
+        """Return the target that a session is of which a look knows."""
+        session = known.session
+        listed = known.remote is not None and session.live
+        return cls(session.id, known.profile, known.row, found=session, listed=listed)
 
 
 @dataclass(frozen=True, slots=True)

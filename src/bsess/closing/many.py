@@ -129,7 +129,8 @@ class _Lane:
         self, waiting: list[_Waiting], pool: ThreadPoolExecutor | None
     ) -> Iterator[tuple[_Waiting, RemoteSession | BsessError | None]]:
         """Yield what the provider says of each: of several one listing, and of those that are not in it each alone."""
-        if len(waiting) > 1:
+        # Of several one listing says most; and a listing alone can tell against an answer that there is none.
+        if len(waiting) > 1 or any(_is_doubted(item) for item in waiting):
             try:
                 listing = self.context.provider(waiting[0].accepted.target.profile).list()
             except BsessError as error:
@@ -154,13 +155,20 @@ class _Lane:
         accepted = item.accepted.answer
         if not isinstance(found, BsessError):
             if found is None or not found.live:
+                if _is_doubted(item):
+                    return accepted
                 return replace(accepted, state=CloseState.ENDED, provider_status=found.status if found else None)
             accepted = replace(accepted, provider_status=found.status)
         if self.context.seconds_left() <= 0:
-            return accepted  # the deadline cut the wait short: accepted is all that can be said
+            # The deadline cut the wait short: accepted is all that can be said.
+            return replace(accepted, state=CloseState.STILL_LIVE) if _is_doubted(item) else accepted
         if isinstance(found, BsessError):
             return found
         return replace(accepted, state=CloseState.STILL_LIVE) if time.monotonic() >= item.until else None
+
+
+def _is_doubted(item: _Waiting) -> bool:
+    return item.accepted.answer.state is CloseState.ABSENT
 
 
 def _id(item: _Waiting) -> str:

@@ -27,7 +27,10 @@ _ENDED = frozenset({OutcomeKind.CLOSED, OutcomeKind.ALREADY_CLOSED})
 
 @dataclass(frozen=True, slots=True)
 class Accepted:
-    """A session that its provider was asked to end and said yes; nobody has seen it gone. `row` is claimed."""
+    """A session that its provider was asked to end, and nobody has seen it gone. `row` is claimed.
+
+    The provider said yes, or that there is none although it listed it.
+    """
 
     target: Target
     row: Row | None
@@ -61,9 +64,14 @@ def ask(context: Context, target: Target, manner: Manner) -> Outcome | Accepted:
     except BsessError as error:
         answer = error
     asked = Accepted(target, row, manner, CloseAnswer(CloseState.ACCEPTED))
-    if isinstance(answer, CloseAnswer) and answer.state is CloseState.ACCEPTED:
+    if isinstance(answer, CloseAnswer) and (answer.state is CloseState.ACCEPTED or _is_doubted(target, answer, manner)):
         return replace(asked, answer=answer)
     return conclude(context, asked, answer)
+
+
+def _is_doubted(target: Target, answer: CloseAnswer, manner: Manner) -> bool:
+    # Listed a moment ago: another look tells which of the two answers holds.
+    return answer.state is CloseState.ABSENT and target.listed and manner.wait is not None
 
 
 def conclude(context: Context, accepted: Accepted, answer: CloseAnswer | BsessError) -> Outcome:
@@ -151,9 +159,6 @@ def claimed_by_other(row: Row, now: float) -> bool:
     if liveness(row.claim) is Liveness.DEAD:
         return False
     return (row.claimed_at or 0.0) + CLAIM_SECONDS > now
-
-
-_ENDED = frozenset({OutcomeKind.CLOSED, OutcomeKind.ALREADY_CLOSED})
 
 
 def _settle(context: Context, row: Row | None, outcome: Outcome, manner: Manner) -> None:

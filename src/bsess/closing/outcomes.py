@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from bsess import naming
 from bsess.errors import BsessError, ExitCode, UnreachableError
 from bsess.model import Outcome, OutcomeKind, Problem
 from bsess.providers.base import CloseState
@@ -26,7 +27,8 @@ def of_answer(target: Target, answer: CloseAnswer, *, known_here: bool) -> Outco
     if answer.state is CloseState.ABSENT and not known_here:
         return _elsewhere(target, answer)
     if answer.state is CloseState.ABSENT:
-        kind = OutcomeKind.NOT_FOUND if target.row is None else OutcomeKind.ALREADY_CLOSED
+        known = target.row is not None or target.found is not None
+        kind = OutcomeKind.ALREADY_CLOSED if known else OutcomeKind.NOT_FOUND
     else:
         kind = _KINDS[answer.state]
     reason = answer.reason
@@ -35,7 +37,7 @@ def of_answer(target: Target, answer: CloseAnswer, *, known_here: bool) -> Outco
     failed = {
         OutcomeKind.NOT_FOUND: Problem(
             "not_found",
-            f"{target.id}: no such session in profile {target.profile.name}",
+            naming.unknown(target.id, target.profile.name),
             "`bsess list` shows the sessions; another profile is named with -p",
             target.id,
         ),

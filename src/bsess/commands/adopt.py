@@ -12,6 +12,7 @@ from bsess.errors import BsessError, ExitCode, FailedError, NotFoundError
 from bsess.known import known_session, on_this_clock
 from bsess.ledger import Row, RowState
 from bsess.model import Result
+from bsess.output.text import visible
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -23,16 +24,17 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class AdoptOptions:
-    """Which sessions, and what to record of them; `ttl` in seconds counts from now."""
+    """Which sessions, and what to record of them; `ttl` in seconds counts from now; `foreign`: another owner's too."""
 
     ids: Sequence[str]
     profile: str | None = None
     ttl: float | None = None
     labels: Mapping[str, str] = field(default_factory=dict)
+    foreign: bool = False
 
 
 def adopt(context: Context, options: AdoptOptions) -> Result:
-    """Record living sessions as mine. The id that was typed is the consent."""
+    """Record living sessions as mine. The id that was typed is the consent for what carries no owner's tag."""
     for name in options.ids:
         naming.check(name)
     adopted: list[Session] = []
@@ -62,6 +64,15 @@ def _adopt(context: Context, name: str, options: AdoptOptions) -> Session:
             hint="another profile is named with -p",
             session=session_id,
         )
+    me = context.config.owner.value
+    if remote.owner is not None and remote.owner.name != me and not options.foreign:
+        name = visible(remote.owner.name)
+        raise FailedError(
+            f"{session_id}: it is {name}'s by its own record",
+            code="foreign",
+            hint="--foreign makes it mine all the same: from then on my sweeps end it",
+            session=session_id,
+        )
     now = context.now()
     ttl = options.ttl or profile.ttl or settings.CREATE_TTL
     fresh = Row(
@@ -71,7 +82,7 @@ def _adopt(context: Context, name: str, options: AdoptOptions) -> Session:
         account=provider.account,
         profile=profile.name,
         state=RowState.OPEN,
-        owner=context.config.owner.value,
+        owner=me,
         created_at=on_this_clock(remote, remote.created_at) or now,
         changed_at=now,
         id=remote.id,

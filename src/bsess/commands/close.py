@@ -114,7 +114,7 @@ def _close_selected(context: Context, options: CloseOptions) -> Result:
         raise FailedError("not confirmed: nothing was closed", code="declined")
     for outcome in spared:
         context.emit(outcome)
-    targets = [Target(known.session.id, known.profile, known.row, found=known.session) for known in chosen]
+    targets = [Target.of(known) for known in chosen]
     manner = Manner(force=options.force, wait=options.wait, reason=_why(options), as_chosen=True)
     outcomes = spared + close_all(context, targets, lambda _: manner, context.emit)
     inventory.reconcile(context, found.ended)

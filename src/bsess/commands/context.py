@@ -21,7 +21,7 @@ def create(context: Context, profile: str | None) -> Result:
 
 def show(context: Context, name: str, profile: str | None) -> Result:
     """Return what the provider tells of one."""
-    naming.check(name)
+    _check(name)
     found = _keeper(context, profile).context(name)
     if found is None:
         raise _unknown(name)
@@ -30,7 +30,7 @@ def show(context: Context, name: str, profile: str | None) -> Result:
 
 def delete(context: Context, name: str, profile: str | None) -> Result:
     """Delete one, with all that it saved: its typed id is the consent."""
-    naming.check(name)
+    _check(name)
     if not _keeper(context, profile).delete_context(name):
         raise _unknown(name)
     return Result("context delete", text=name)
@@ -42,6 +42,14 @@ def _keeper(context: Context, profile: str | None) -> KeepsContexts:
     if Capability.CONTEXTS not in provider.capabilities:
         raise UsageError(f"{wanted.provider} keeps no contexts that bsess can reach", code=UNSUPPORTED)
     return cast("KeepsContexts", provider)
+
+
+def _check(name: str) -> None:
+    if not name.strip() or not name.isprintable():
+        raise UsageError(
+            f"{name[:40]!r} cannot be a context's id", code="id_invalid", hint="`bsess context create` prints one"
+        )
+    naming.check(name)
 
 
 def _unknown(name: str) -> NotFoundError:

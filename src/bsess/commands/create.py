@@ -13,7 +13,7 @@ from bsess.closing import Manner, Target
 from bsess.closing.one import close_one
 from bsess.context import Context, identify, new_key, seal, this_process
 from bsess.errors import BsessError, ExitCode, UnreachableError, UsageError
-from bsess.known import known_session, on_this_clock, same_account
+from bsess.known import Known, carries, known_session, on_this_clock
 from bsess.ledger import Row, RowState
 from bsess.model import LABEL_KEEP_UNTIL, Owner, Process, Result, Session
 from bsess.providers.base import SLOTS, Capability, CloseTarget, CreateRequest
@@ -123,6 +123,7 @@ class Maker:
         context.ledger()  # no ledger, no create
         self._under_way: dict[str, Row] = {}
         self._stopped = False
+        self._holders: str | None = None
         self._lock = threading.Lock()
 
     def make(self) -> Made:
@@ -143,7 +144,9 @@ class Maker:
             if found is None:
                 self._record_failure(row, error)
                 if error.code == SLOTS:
-                    error.hint = self._who_holds_them(provider) or error.hint
+                    error.hint = self._who_holds_them() or error.hint
+                elif isinstance(error, UnreachableError) and error.sent:
+                    error.hint = "it may have been made: the ledger has it, and `bsess sweep` settles it"
                 raise
             remote = found
         return self._opened(row, remote)
@@ -154,7 +157,9 @@ class Maker:
         if not lost or Capability.FIND not in provider.capabilities:
             return None
         try:
-            living = [remote for remote in cast("Finds", provider).find(row.key) if remote.live]
+            living = [
+                remote for remote in cast("Finds", provider).find(row.key) if remote.live and carries(remote, row)
+            ]
             # A listing has no connect URL.
             return provider.get(living[0].id) if living else None
         except BsessError:
@@ -248,19 +253,31 @@ class Maker:
         state = RowState.INTENT if isinstance(error, UnreachableError) and error.sent else RowState.CLOSED
         context.ledger().change(replace(row, state=state, changed_at=context.now()), event=line)
 
-    def _who_holds_them(self, provider: Provider) -> str | None:
-        """Return which sessions of mine take the account's slots, and how to end the oldest."""
-        me = self._context.config.owner.value
-        rows = [
-            row
-            for row in self._context.ledger().open_rows()
-            if row.owner == me and row.state is not RowState.INTENT and same_account(row, provider)
-        ]
-        if not rows:
-            return None
-        ids = [row.shown_id for row in rows]
-        more = f" and {len(ids) - HOLDERS_SHOWN} more" if len(ids) > HOLDERS_SHOWN else ""
-        return f"of mine {', '.join(ids[:HOLDERS_SHOWN])}{more} hold slots; the oldest: bsess close {ids[0]} --force"
+    def _who_holds_them(self) -> str | None:
+        """Return which sessions of mine take the account's slots, as it lists them now, and how to end the oldest."""
+        with self._lock:
+            if self._holders is None:
+                self._holders = _holders(self._context, self._profile)
+        return self._holders or None
+
+
+def _holders(context: Context, profile: Profile) -> str:
+    try:
+        found = inventory.look(context, [profile.name])
+    except BsessError:
+        return ""
+    live = sorted((known for known in found.known if _is_there(known)), key=lambda item: item.session.created_at or 0.0)
+    ids = [known.session.id for known in live if known.session.mine]
+    if not ids:
+        return "none of those that hold them is mine; waiting does not help" if live else ""
+    more = f" and {len(ids) - HOLDERS_SHOWN} more" if len(ids) > HOLDERS_SHOWN else ""
+    return f"of mine {', '.join(ids[:HOLDERS_SHOWN])}{more} hold slots; the oldest: bsess close {ids[0]} --force"
+
+
+def _is_there(known: Known) -> bool:
+    if known.remote is not None:
+        return known.session.live
+    return known.row is not None and known.row.id is not None and known.row.state is not RowState.INTENT
 
 
 class _ClosingWhenStopped:

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, cast
+from urllib.parse import urlsplit
 
 from bsess import naming, whole
 from bsess.errors import FailedError, NotFoundError, UsageError
 from bsess.known import known_session
 from bsess.model import Result
+from bsess.output.text import MASK, clean, redact
 from bsess.providers.base import UNSUPPORTED, Capability
 
 if TYPE_CHECKING:
@@ -21,7 +24,8 @@ if TYPE_CHECKING:
     from bsess.ledger import Row
     from bsess.providers.base import TellsDetails
 
-_SECRETS = ("connectUrl", "signingKey", "seleniumRemoteUrl")
+# By the name of a field, whatever is in it.
+_SECRET = re.compile(r"connect_?url|remote_?url|signing|token|secret|password|api_?key", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +63,7 @@ def show(context: Context, name: str, profile: str | None) -> Result:
     details: Mapping[str, object] = {}
     if Capability.DETAILS in provider.capabilities:
         told = cast("TellsDetails", provider).details(wanted.id) or {}
-        details = {key: "***" if key in _SECRETS else value for key, value in told.items()}
+        details = {key: _masked(value, key) for key, value in told.items()}
     return Result("show", sessions=(known.session,), details=details)
 
 
@@ -75,12 +79,16 @@ def live(context: Context, name: str, profile: str | None, *, pages: bool, brows
             if isinstance(rows, list)
             else []
         )
-    shown = [url for url in urls if isinstance(url, str) and url]
+    shown = [clean(url) for url in urls if isinstance(url, str) and url]
     if not shown:
         raise FailedError(f"{wanted.id}: it has no live view now", code="no_live_view", session=wanted.id)
     if browse:
         import webbrowser
 
+        if urlsplit(shown[0]).scheme not in ("http", "https"):
+            raise FailedError(
+                f"{wanted.id}: what stands for its live view is no web page", code="no_live_view", session=wanted.id
+            )
         if not webbrowser.open(shown[0]):
             raise FailedError("no browser of this machine opens it", code="no_browser", hint="leave --open out")
     return Result("live", text="\n".join(shown))
@@ -113,12 +121,26 @@ def videos(context: Context, name: str, profile: str | None, file: str) -> Resul
     found = provider.videos(wanted.id, waiting)
     written = []
     stem, ending = os.path.splitext(file)  # noqa: PTH122  a name as the user gave it
-    for page, url in found:
-        path = file if len(found) == 1 else f"{stem}-{''.join(char for char in page if char.isalnum())}{ending}"
+    for number, (page, url) in enumerate(found, start=1):
+        name = "".join(char for char in page if char.isalnum())
+        # Two that go by one name are two.
+        name = f"{name}-{number}" if [page for page, _ in found].count(page) > 1 else name
+        path = file if len(found) == 1 else f"{stem}-{name}{ending}"
         with whole.writing(path) as opened:
             provider.fetch(url, opened)
         written.append(path)
     return Result("recording", text="\n".join(written))
+
+
+def _masked(value: object, key: str = "") -> object:
+    """Return what a provider tells, without what opens a session, an account or a proxy."""
+    if isinstance(value, dict):
+        return {name: _masked(item, str(name)) for name, item in value.items()}
+    if isinstance(value, list):
+        return [_masked(item, key) for item in value]
+    if value is not None and not isinstance(value, bool) and _SECRET.search(key):
+        return MASK
+    return redact(value) if isinstance(value, str) else value
 
 
 def _telling(context: Context, name: str, profile: str | None, what: str) -> tuple[Named, TellsDetails]:
@@ -133,7 +155,7 @@ def _telling(context: Context, name: str, profile: str | None, what: str) -> tup
 
 def _unknown(wanted: Named) -> NotFoundError:
     return NotFoundError(
-        f"{wanted.id}: no such session in profile {wanted.profile.name}",
+        naming.unknown(wanted.id, wanted.profile.name),
         hint="`bsess list` shows the sessions; another profile is named with -p",
         session=wanted.id,
     )

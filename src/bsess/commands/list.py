@@ -81,7 +81,7 @@ def _known_status(text: str) -> str:
     # Providers write theirs in capitals.
     status = text.lower()
     if status not in STATUSES:
-        near = get_close_matches(status, STATUSES, n=1)
+        near = ["completed"] if status == "closed" else get_close_matches(status, STATUSES, n=1)
         hint = f"did you mean {near[0]}?" if near else f"one of {', '.join(STATUSES)}"
         raise UsageError(f"--status {text[:40]!r} is no status", hint=hint)
     return status

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bsess import verdict, whole
+from bsess import inventory, verdict, whole
 from bsess.config import check_protect
 from bsess.errors import ExitCode, FailedError
 from bsess.model import Problem, Result, Scope
@@ -17,15 +18,17 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from bsess.context import Context
+    from bsess.errors import BsessError
     from bsess.model import Decision, Outcome
     from bsess.sweep.execution import Selection
+    from bsess.sweep.plan import Plan
 
 
 @dataclass(frozen=True, slots=True)
 class SweepOptions:
     """What to sweep. Ages and `lock_wait` are in seconds; `min_age` and `max_close` None take the config's.
 
-    `plan` is a plan's text: nothing beyond it is ended. `plan_out` and `metrics` are files to write.
+    Nothing beyond `plan` is ended. `plan_out` and `metrics` are files to write.
     """
 
     profiles: Sequence[str] = ()
@@ -37,7 +40,7 @@ class SweepOptions:
     protect: Sequence[str] = ()
     max_close: int | None = None
     dry_run: bool = False
-    plan: str | None = None
+    plan: Plan | None = None
     plan_out: str | None = None
     fail_if_found: bool = False
     lock_wait: float = 0.0
@@ -53,17 +56,36 @@ def sweep(context: Context, options: SweepOptions) -> Result:
     """Find the orphans, ask, end them, and say why each was ended or spared."""
     began = context.now()
     selection, result = _sweep(context, options)
-    if options.metrics is not None:
-        _write_metrics(context, options.metrics, selection, result, began)
+    if options.metrics is None:
+        return result
+    now = context.now()
+    ages = [known.session.age(now) or 0.0 for known, _ in selection.to_end]
+    gauges = metrics.Gauges(
+        oldest_age=max(ages, default=0.0),
+        duration=now - began,
+        # A job that only looks is no sweep.
+        last_success=now if result.exit_code == ExitCode.OK and not options.only_looks else None,
+    )
+    try:
+        _write_metrics(options.metrics, result, gauges)
+    except FailedError as error:
+        return verdict.with_failure(result, error)
+    return result
+
+
+def failure(error: BsessError, path: str | None) -> Result:
+    """Return what came of a sweep that did nothing, and tell it as metrics: an old file would look like a success."""
+    result = Result("sweep", exit_code=error.exit_code, errors=(inventory.problem(error),))
+    if path is not None:
+        _write_metrics(path, result, metrics.Gauges())
     return result
 
 
 def _sweep(context: Context, options: SweepOptions) -> tuple[Selection, Result]:
     rules = _rules(context, options)
-    planned = None if options.plan is None else plans.read(options.plan, name="--plan")
     selection = execution.select(context, rules)
-    if planned is not None:
-        selection = execution.only(selection, planned.has)
+    if options.plan is not None:
+        selection = execution.only(selection, options.plan.has)
     if options.only_looks:
         return selection, _looked(context, options, selection)
     decisions = [decision for _, decision in selection.to_end]
@@ -76,8 +98,8 @@ def _sweep(context: Context, options: SweepOptions) -> tuple[Selection, Result]:
     shown = {(decision.profile, decision.id) for decision in decisions}
     with execution.lock(context, wait=options.lock_wait):
         again = execution.select(context, rules)
-        if planned is not None:
-            again = execution.only(again, planned.has)
+        if options.plan is not None:
+            again = execution.only(again, options.plan.has)
         kept = execution.only(again, lambda session: (session.profile, session.id) in shown)
         outcomes = execution.act(context, kept)
     return kept, _result(context, kept, outcomes)
@@ -97,25 +119,21 @@ def _looked(context: Context, options: SweepOptions, selection: Selection) -> Re
     return replace(result, exit_code=ExitCode.LIMIT, errors=(*result.errors, found))
 
 
-def _write_metrics(context: Context, path: str, selection: Selection, result: Result, began: float) -> None:
-    try:
-        with open(path, encoding="utf-8") as file:  # noqa: PTH123  a name as the user gave it
-            before = metrics.last_success(file.read())
-    except (OSError, UnicodeDecodeError):
-        before = None
-    now = context.now()
-    ages = [known.session.age(now) or 0.0 for known, _ in selection.to_end]
-    text = metrics.text(
-        decisions=result.decisions or (),
-        outcomes=result.outcomes or (),
-        oldest_age=max(ages, default=0.0),
-        duration=now - began,
-        exit_code=int(result.exit_code),
-        last_success=now if result.exit_code == ExitCode.OK else before,
-    )
+def _write_metrics(path: str, result: Result, gauges: metrics.Gauges) -> None:
+    if gauges.last_success is None:
+        gauges = replace(gauges, last_success=_last_success(path))
     # For a collector that runs as another user.
     with whole.writing(path, mode=0o644) as written:
-        written.write(text.encode())
+        written.write(metrics.text(result, gauges).encode())
+
+
+def _last_success(path: str) -> float | None:
+    try:
+        if not Path(path).is_file():
+            return None
+        return metrics.last_success(Path(path).read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError):
+        return None
 
 
 def _over(context: Context, selection: Selection, limit: int) -> Result:
@@ -149,7 +167,7 @@ def _rules(context: Context, options: SweepOptions) -> Rules:
 def _result(context: Context, selection: Selection, outcomes: Sequence[Outcome], *, dry_run: bool = False) -> Result:
     problems = selection.inventory.problems
     decisions = tuple(decision for _, decision in selection.decided)
-    scope = Scope(context.ledger().location, selection.inventory.looked_at)
+    scope = Scope(context.ledger().location, selection.inventory.looked_at, selection.inventory.missed)
     return Result(
         "sweep",
         exit_code=verdict.of_outcomes(outcomes, looking=selection.inventory.exit_code),
@@ -172,7 +190,8 @@ def _looked_at(scope: Scope, decisions: Sequence[Decision], outcomes: Sequence[O
     gone = {outcome.id for outcome in outcomes} - {decision.id for decision in decisions}
     looked = f"looked at {_sessions(len(decisions) + len(gone))}"
     # A cron job that has no token, or another HOME, looks at nothing: that is to be seen.
-    return f"{looked} of {', '.join(scope.profiles) or 'no profile'} (ledger {scope.ledger})"
+    missed = f", could not look at {', '.join(scope.missed)}" if scope.missed else ""
+    return f"{looked} of {', '.join(scope.profiles) or 'no profile'}{missed} (ledger {scope.ledger})"
 
 
 def _what_came(decisions: Sequence[Decision], outcomes: Sequence[Outcome], *, dry_run: bool) -> str:

@@ -20,7 +20,7 @@ import httpx
 from bsess import network
 from bsess.errors import BsessError, ConfigError, FailedError, UnreachableError
 from bsess.http import body as bodies
-from bsess.http.answer import Answer, Wanted, date, first_line, retry_after, verdict, what_it_is
+from bsess.http.answer import URL_HINT, Answer, Wanted, date, first_line, retry_after, verdict, what_it_is
 from bsess.http.bounded import BoundedBackend, BoundedTransport, ExchangeError
 from bsess.http.gate import GATE
 from bsess.output.text import mask_url, redact
@@ -94,9 +94,12 @@ class Client:
         """
         self.check(url)
         for attempt in range(1, ATTEMPTS + 1):
-            GATE.wait(_host(url), self._seconds_left())
             try:
-                answer = self._exchange(method, url, body, wanted=wanted)
+                with GATE.passing(_host(url), self._seconds_left(), refused=attempt - 1):
+                    answer = self._exchange(method, url, body, wanted=wanted)
+                    pause = retry_after(answer) if answer.status in _TRANSIENT else None
+                    if pause is not None:
+                        GATE.close_for(_host(url), pause, answer.status)
             except ExchangeError as error:
                 again = error.passing and (repeatable or not error.sent) and attempt < ATTEMPTS
                 if not (again and self._pause(attempt)):
@@ -104,10 +107,7 @@ class Client:
                 continue
             if answer.status not in _TRANSIENT:
                 return answer
-            pause = retry_after(answer)
-            if pause:
-                GATE.close_for(_host(url), pause, answer.status)
-            if attempt == ATTEMPTS or not (repeatable or (answer.status in refusals and pause)):
+            if attempt == ATTEMPTS or not (repeatable or (answer.status in refusals and pause is not None)):
                 return answer
             if not (pause < self._seconds_left() if pause else self._pause(attempt)):
                 return answer
@@ -149,6 +149,8 @@ class Client:
         said = self.redact(first_line(answer))[:SHOWN_MAX]
         message = f"{what}: {_host(answer.url)} answered {answer.status}{f': {said}' if said else ''}"
         kind, code, hint = verdict(answer, self._access.token_source)
+        if hint == URL_HINT and session is not None:
+            hint = "`bsess list` shows the sessions"
         return kind(message, code=code, hint=hint, session=session, http_status=answer.status)
 
     def json(self, answer: Answer, *, what: str) -> Any:  # noqa: ANN401  whatever the server sent
@@ -162,7 +164,14 @@ class Client:
         """Yield what is in the JSON array that a large body is, one by one. Raises UnreachableError as `json` does."""
         with answer.file or io.BytesIO(answer.body) as file:
             try:
-                yield from bodies.elements(file)
+                for element in bodies.elements(file):
+                    if self._seconds_left() <= 0:
+                        raise UnreachableError(
+                            f"{what}: the answer was too long to be read in time",
+                            code="deadline",
+                            hint="give it a longer --deadline",
+                        )
+                    yield element
             except (ValueError, RecursionError) as error:
                 file.seek(0)
                 raise _malformed(answer, what, error, file.read(SHOWN_MAX), wanted="a JSON list") from error
@@ -264,11 +273,13 @@ class Client:
         return True
 
     def _unreachable(self, method: str, url: str, error: ExchangeError) -> UnreachableError:
-        hint = "check the network, the profile's url and the provider's status page"
+        late = self._seconds_left() <= 0
         unreachable = UnreachableError(
             f"{method} {_host(url)}: {self.redact(str(error))}",
-            code="unreachable" if not error.sent else "no_answer",
-            hint=hint,
+            code="deadline" if late else "no_answer" if error.sent else "unreachable",
+            hint="give it a longer --deadline"
+            if late
+            else "check the network, the profile's url and the provider's status page",
         )
         unreachable.sent = error.sent
         return unreachable
@@ -279,6 +290,7 @@ def _malformed(answer: Answer, what: str, error: Exception, start: bytes, *, wan
     return UnreachableError(
         f"{what}: {_host(answer.url)} answered {answer.status} with {wrong} instead of {wanted}",
         code="malformed",
+        hint=URL_HINT,
         http_status=answer.status,
     )
 

@@ -62,6 +62,9 @@ class Answer:
         return _STATUS_SUCCESS <= self.status < _STATUS_REDIRECT
 
 
+URL_HINT = "is the profile's url right?"
+
+
 def first_line(answer: Answer) -> str:
     """Return what an error's body says in one line, whatever its type; of HTML its text."""
     text = answer.body[:8192].decode("utf-8", "replace")
@@ -70,11 +73,17 @@ def first_line(answer: Answer) -> str:
     except (ValueError, RecursionError):
         document = None
     if isinstance(document, dict):
-        text = next((str(document[key]) for key in ("message", "error", "detail") if document.get(key)), text)
+        text = next((_said(document[key]) for key in ("message", "error", "detail") if document.get(key)), text)
     elif "<" in text:
         text = re.sub(r"(?s)<(script|style).*?</\1>|<[^>]*>", "\n", text)
     line = next((line.strip() for line in text.splitlines() if line.strip()), "")
     return clean(line)
+
+
+def _said(value: object) -> str:
+    if isinstance(value, dict) and isinstance(value.get("message"), str):
+        return str(value["message"])
+    return value if isinstance(value, str) else json.dumps(value)
 
 
 def verdict(answer: Answer, token_source: str) -> tuple[type[BsessError], str, str | None]:
@@ -85,7 +94,7 @@ def verdict(answer: Answer, token_source: str) -> tuple[type[BsessError], str, s
         401: (AuthError, "unauthorized", f"the token is not accepted{source}"),
         402: (QuotaError, "minutes", "the plan's minutes are used up"),
         403: (AuthError, "forbidden", f"the token or its plan does not allow this{source}"),
-        404: (NotFoundError, "not_found", None),
+        404: (NotFoundError, "not_found", URL_HINT),
         408: (UnreachableError, "server", "the provider has trouble: repeat later"),
         429: (QuotaError, "rate", "too many at once: wait, or end sessions with `bsess close`"),
     }
@@ -95,7 +104,7 @@ def verdict(answer: Answer, token_source: str) -> tuple[type[BsessError], str, s
         return UnreachableError, "server", "the provider has trouble: repeat later"
     if status < _STATUS_CLIENT:
         return UnreachableError, "redirect", "bsess follows no redirect: correct the profile's url"
-    return FailedError, "refused", None
+    return FailedError, "refused", "what it said is all that is known; -v shows each request"
 
 
 def what_it_is(body: bytes) -> str:
@@ -105,7 +114,17 @@ def what_it_is(body: bytes) -> str:
         return "nothing"
     if start.startswith((b"<!doctype", b"<html", b"<")):
         return "HTML"
-    return "truncated JSON" if start.startswith((b"{", b"[")) else "text"
+    if start.startswith(b"{"):
+        return "a JSON object" if _is_json(body) else "truncated JSON"
+    return "truncated JSON" if start.startswith(b"[") else "text"
+
+
+def _is_json(body: bytes) -> bool:
+    try:
+        json.loads(body)
+    except (ValueError, RecursionError):
+        return False
+    return True
 
 
 def retry_after(answer: Answer) -> float | None:

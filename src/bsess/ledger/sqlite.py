@@ -17,6 +17,7 @@ import threading
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from types import NoneType
 from typing import TYPE_CHECKING
 
 from bsess.errors import LedgerError
@@ -132,6 +133,7 @@ _COLUMNS = [
     "stop_url",
     "query_url",
 ]
+_TIMES = [name for name in _COLUMNS if name.endswith(("_at", "_by", "_until"))]
 _EVENT_COLUMNS = ["at", "event", "command", "id", "profile", "provider", "owner", "run", "outcome", "reason"]
 _SELECT = f"SELECT {', '.join(_COLUMNS)} FROM session"  # noqa: S608  our own column names
 _INSERT = f"INSERT INTO session ({', '.join(_COLUMNS)}) VALUES ({', '.join('?' * len(_COLUMNS))})"  # noqa: S608
@@ -471,10 +473,20 @@ def _row(values: tuple[object, ...]) -> Row:
     fields = dict(zip(_COLUMNS, values, strict=True))
     fields["state"] = RowState(str(fields["state"]))
     labels = str(fields["labels"])
-    fields["labels"] = {} if labels == "{}" else json.loads(labels)
+    fields["labels"] = {} if labels == "{}" else _labels(labels)
+    for name in _TIMES:
+        if not isinstance(fields[name], (float, NoneType)):
+            raise TypeError(name)
     for name in ("creator", "owner_process", "claim"):
         fields[name] = _unpack(fields[name])
     return Row(**fields)  # type: ignore[arg-type]  # the columns are the fields
+
+
+def _labels(text: str) -> dict[str, str]:
+    found = json.loads(text)
+    if not isinstance(found, dict) or not all(isinstance(value, str) for value in found.values()):
+        raise TypeError("labels")
+    return found
 
 
 def _pack(process: Process | None) -> str | None:

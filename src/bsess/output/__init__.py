@@ -36,6 +36,13 @@ class Format(StrEnum):
 
 # These hold one session, and cannot hold more.
 OF_ONE = (Format.ENV, Format.GITHUB)
+_MAKING = ("create", "list", "show", "adopt")
+# What can tell only of some commands; the others tell of all.
+_TELLING = {
+    Format.ENV: _MAKING,
+    Format.URL: (*_MAKING, "live"),
+    Format.NAME: (*_MAKING, "close", "sweep", "context create", "context delete", "config path", "config init"),
+}
 
 
 def parse_format(text: str | None, *, terminal: bool) -> Format:
@@ -46,6 +53,11 @@ def parse_format(text: str | None, *, terminal: bool) -> Format:
         return Format(text)
     except ValueError:
         raise UsageError(f"-o {text[:40]!r} is no format", hint=f"one of {', '.join(Format)}") from None
+
+
+def tells(chosen: Format, command: str) -> bool:
+    """Tell whether a format can say what came of a command."""
+    return command in _TELLING.get(chosen, (command,))
 
 
 class Renderer:
@@ -152,7 +164,7 @@ class Renderer:
 
     def _rows(self, result: Result, view: View) -> None:
         if result.text is not None:
-            self._lines([result.text])
+            self._lines(result.text.split("\n"))
         elif result.tag is not None:
             self._lines(f"{clean(key)}={clean(value)}" for key, value in result.tag.items())
         elif self._format is Format.TSV:
@@ -171,6 +183,8 @@ class Renderer:
         self._lines(map(json_line, items))
 
     def _values(self, result: Result) -> Iterable[str]:
+        if result.text is not None:
+            return result.text.split("\n")
         if self._format is Format.NAME:
             return self._names(result)
         if self._format is Format.URL:
@@ -188,7 +202,9 @@ class Renderer:
         return name if item.profile == self._default_profile else f"{item.profile}/{name}"
 
     def _url(self, session: Session) -> str:
-        url = session.connect_url or ""
+        url = session.connect_url
+        if url is None:
+            return ""
         return clean(url) if self._show_secrets else mask_url(url)
 
     def _variables(self, result: Result) -> dict[str, str]:
@@ -198,7 +214,7 @@ class Renderer:
         session = sessions[0]
         values = {
             "BSESS_SESSION_ID": session.id,
-            "BSESS_CONNECT_URL": session.connect_url or "",
+            "BSESS_CONNECT_URL": self._url(session),
             "BSESS_PROVIDER": session.provider,
             "BSESS_PROFILE": session.profile,
         }
@@ -211,7 +227,8 @@ class Renderer:
         self._stream.write(json.dumps(answer, indent=2 if is_terminal(self._stream) else None) + "\n")
 
     def _lines(self, lines: Iterable[str]) -> None:
-        for line in lines:
+        # Whatever a session's provider wrote, a line stays one and steers no terminal; tsv has its tabs.
+        for line in ("\t".join(map(clean, line.split("\t"))) for line in lines):
             self._stream.write(line + "\n")
 
 

@@ -83,7 +83,7 @@ def _sessions(items: Sequence[Session], view: View) -> Grid:
             item.profile,
             clean(item.status),
             _lasting(item.age(view.now)),
-            _lasting(item.left(view.now)),
+            _lasting(item.left(view.now) if item.live else None),
             "mine" if item.mine else clean(item.owner or "unknown"),
             clean(item.run or ""),
             clean(label_text(item.labels)),

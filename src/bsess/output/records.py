@@ -135,7 +135,11 @@ def _data(result: Result, view: View) -> Mapping[str, object]:
             data[key] = [record(item) for item in items]
     if result.summary is not None and result.scope is not None:
         data["summary"] = dict(result.summary)
-        data["scope"] = {"ledger": result.scope.ledger, "profiles": list(result.scope.profiles)}
+        data["scope"] = {
+            "ledger": result.scope.ledger,
+            "profiles": list(result.scope.profiles),
+            "missed": list(result.scope.missed),
+        }
         data["errors"] = [problem(item) for item in result.list_errors or ()]
     if result.answer is not None:
         data["answer"] = result.answer

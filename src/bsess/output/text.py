@@ -19,12 +19,19 @@ _REMOVED = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})
 _SECRET_MIN = 8
 _SECRET_QUERY = re.compile(r"((?:token|api_?key|signing_?key|jwt|password|secret)=)[^&\s\"'<>]+", re.IGNORECASE)
 
+_USER_INFO = re.compile(r"(://)[^/\s@\"'<>]+@")
+
 
 def clean(text: str) -> str:
     """Return `text` without control, format and line-break characters."""
     if text.isascii() and text.isprintable():
         return text
     return "".join(char for char in text if unicodedata.category(char) not in _REMOVED)
+
+
+def visible(text: str) -> str:
+    """Return `text` with what `clean` would remove written out: what only looks like another text is not that."""
+    return "".join(char if clean(char) else char.encode("unicode_escape").decode() for char in text)
 
 
 def mask_url(url: str) -> str:
@@ -35,11 +42,11 @@ def mask_url(url: str) -> str:
 
 
 def redact(text: str, secrets: Iterable[str] = ()) -> str:
-    """Return `text` with every given secret, and every value of a query that is one by its name, masked."""
+    """Return `text` with every given secret, every value of a query that is one by its name, and every URL's user."""
     for secret in secrets:
         if secret:
-            text = text.replace(secret, "***")
-    return _SECRET_QUERY.sub(r"\1***", text)
+            text = text.replace(secret, MASK)
+    return _USER_INFO.sub(rf"\1{MASK}@", _SECRET_QUERY.sub(rf"\1{MASK}", text))
 
 
 def secrets_of(url: str, *known: str) -> list[str]:

@@ -10,8 +10,9 @@ from __future__ import annotations
 import math
 import re
 import time
+from dataclasses import replace
 from datetime import datetime
-from typing import TYPE_CHECKING, Any, BinaryIO, ClassVar
+from typing import TYPE_CHECKING, Any, BinaryIO, ClassVar, TypeVar
 from urllib.parse import quote, urlencode
 
 from bsess import network
@@ -47,6 +48,8 @@ if TYPE_CHECKING:
 
     from bsess.http.answer import Answer
     from bsess.model import Owner
+
+_Kind = TypeVar("_Kind")
 
 BASE = "https://api.browserbase.com"
 REGIONS = ("us-west-2", "us-east-1", "eu-central-1", "ap-southeast-1")
@@ -88,6 +91,7 @@ class BrowserbaseProvider:
         self.secret: str | None = token.value
         self.account = rented.account(token)
         self._client = rented.client(settings, self.base_url, token, {"x-bb-api-key": token.value})
+        self._client.hide(filter(None, [settings.environment.get(fields.PROXY_PASSWORD)]))
 
     def validate(self, request: CreateRequest) -> None:
         """Refuse what the API has no field for, and a tag that could not be found again."""
@@ -107,7 +111,7 @@ class BrowserbaseProvider:
         made = _session(document, answer.clock_ahead)
         if made is None:
             raise UnreachableError("create: the answer is no session", code="malformed", http_status=answer.status)
-        return made
+        return replace(made, notes=tuple(_flaws(made)))
 
     def list(self) -> Listing:
         """Return the sessions that run or wait. One of a status that has no name yet is in neither list."""
@@ -170,12 +174,11 @@ class BrowserbaseProvider:
 
     def usage(self) -> Usage:
         """Return the project's slots, and its minutes and bytes of this billing period."""
-        projects = self._read("/v1/projects", what="usage")
-        project = projects[0] if isinstance(projects, list) and projects and isinstance(projects[0], dict) else {}
-        used: Any = {}
+        projects: builtins.list[Any] = self._read("/v1/projects", list, what="usage")
+        project = projects[0] if projects and isinstance(projects[0], dict) else {}
+        used: dict[str, Any] = {}
         if isinstance(project.get("id"), str):
-            used = self._read(f"/v1/projects/{quote(project['id'], safe='')}/usage", what="usage")
-        used = used if isinstance(used, dict) else {}
+            used = self._read(f"/v1/projects/{quote(project['id'], safe='')}/usage", dict, what="usage")
         return Usage(
             running=sum(1 for _ in self._sessions({"status": "RUNNING"})),
             slots=_whole(project.get("concurrency")),
@@ -195,18 +198,18 @@ class BrowserbaseProvider:
 
     def live(self, session_id: str) -> Mapping[str, object]:
         """Return the live view's URLs: whoever has one sees and drives the session."""
-        found = self._read(f"/v1/sessions/{quote(session_id, safe='')}/debug", what="live", session=session_id)
-        return found if isinstance(found, dict) else {}
+        path = f"/v1/sessions/{quote(session_id, safe='')}/debug"
+        return self._read(path, dict, what="live", session=session_id)
 
     def logs(self, session_id: str) -> builtins.list[object]:
         """Return the session's DevTools log."""
-        found = self._read(f"/v1/sessions/{quote(session_id, safe='')}/logs", what="logs", session=session_id)
-        return found if isinstance(found, list) else []
+        path = f"/v1/sessions/{quote(session_id, safe='')}/logs"
+        return self._read(path, list, what="logs", session=session_id)
 
     def recording(self, session_id: str) -> builtins.list[object]:
         """Return the session's recording as rrweb events (deprecated by the vendor)."""
-        found = self._read(f"/v1/sessions/{quote(session_id, safe='')}/recording", what="recording", session=session_id)
-        return found if isinstance(found, list) else []
+        path = f"/v1/sessions/{quote(session_id, safe='')}/recording"
+        return self._read(path, list, what="recording", session=session_id)
 
     def videos(self, session_id: str, waiting: Callable[[int, int], None]) -> builtins.list[tuple[str, str]]:
         """POST for the videos, then look until each is there or has failed."""
@@ -241,12 +244,17 @@ class BrowserbaseProvider:
 
     def create_context(self) -> str:
         """POST /v1/contexts, once."""
-        answer = self._client.send("POST", f"{self.base_url}/v1/contexts", body={}, repeatable=False)
+        try:
+            answer = self._client.send("POST", f"{self.base_url}/v1/contexts", body={}, repeatable=False)
+        except UnreachableError as error:
+            if error.sent:
+                error.hint = "it may have been made, and nothing lists contexts: leave it, or make another"
+            raise
         if not answer.ok:
             raise self._client.failure(answer, what="context create")
         document = self._client.json(answer, what="context create")
         found = document.get("id") if isinstance(document, dict) else None
-        if not isinstance(found, str):
+        if not isinstance(found, str) or not found.isprintable() or not found.strip():
             raise UnreachableError("context create: the answer has no id", code="malformed")
         return found
 
@@ -312,11 +320,16 @@ class BrowserbaseProvider:
     def _url(self, session_id: str) -> str:
         return f"{self.base_url}/v1/sessions/{quote(session_id, safe='')}"
 
-    def _read(self, path: str, *, what: str, session: str | None = None) -> Any:  # noqa: ANN401
+    def _read(self, path: str, kind: type[_Kind], *, what: str, session: str | None = None) -> _Kind:
         answer = self._client.send("GET", f"{self.base_url}{path}")
         if not answer.ok:
             raise self._client.failure(answer, what=what, session=session)
-        return self._client.json(answer, what=what)
+        document = self._client.json(answer, what=what)
+        if not isinstance(document, kind):
+            raise UnreachableError(
+                f"{what}: the answer has another form than it is to have", code="malformed", http_status=answer.status
+            )
+        return document
 
     def _sessions(self, query: Mapping[str, str]) -> Iterator[RemoteSession]:
         # The API has no pages: all that was ever made may come in one answer.
@@ -376,9 +389,17 @@ def _session(document: object, clock_ahead: float | None) -> RemoteSession | Non
         region=_text(document.get("region")),
         owner=owner,
         labels=labels,
-        connect_url=_text(document.get("connectUrl")),
+        connect_url=_websocket(document.get("connectUrl")),
         clock_ahead=clock_ahead,
     )
+
+
+def _flaws(made: RemoteSession) -> Iterator[str]:
+    """Yield what a session just made lacks: it exists all the same, and is to be known and ended."""
+    if not made.live:
+        yield f"{made.id} has ended already: {made.status}"
+    elif made.connect_url is None:
+        yield f"{made.id} came without a connect URL"
 
 
 def _moment(value: object) -> float | None:
@@ -394,6 +415,11 @@ def _moment(value: object) -> float | None:
 
 def _text(value: object) -> str | None:
     return value if isinstance(value, str) and value else None
+
+
+def _websocket(value: object) -> str | None:
+    text = _text(value)
+    return text if text is not None and text.startswith(("wss://", "ws://")) else None
 
 
 def _whole(value: object) -> int | None:

@@ -34,7 +34,7 @@ def metadata(owner: Owner, labels: Mapping[str, str]) -> dict[str, str]:
     """Return the tag and the labels as metadata. Raises UsageError for what `q` could not find again."""
     reserved = next((key for key in labels if key.startswith(_TAG)), None)
     if reserved is not None:
-        raise UsageError(f"label {reserved} begins with {_TAG}, which is bsess's own")
+        raise UsageError(f"label {reserved} begins with {_TAG}, which is bsess's own", hint="give it another name")
     tag = {TAG_OWNER: owner.name, TAG_RUN: owner.run, TAG_KEY: owner.key}
     found = {**labels, **{key: value for key, value in tag.items() if value is not None}}
     for key, value in found.items():
@@ -42,6 +42,7 @@ def metadata(owner: Owner, labels: Mapping[str, str]) -> dict[str, str]:
             raise UsageError(
                 f"{key}={value[:40]!r} holds a quote or a backslash, and Browserbase could not find it again",
                 code="metadata",
+                hint="write it without",
             )
     size = len(json.dumps(found))
     if size >= METADATA_MAX:
@@ -97,7 +98,10 @@ def _viewport(text: object) -> dict[str, object] | None:
         return None
     match = _VIEWPORT.fullmatch(str(text))
     if match is None:
-        raise UsageError(f"--viewport {str(text)[:40]!r} is not understood", hint="--viewport 1280x720")
+        raise UsageError(
+            f"--viewport {str(text)[:40]!r} is not understood",
+            hint="width x height, each of 10 to 99999 pixels: --viewport 1280x720",
+        )
     return {"width": int(match[1]), "height": int(match[2])}
 
 
@@ -123,7 +127,14 @@ def _external(url: str, environment: Mapping[str, str]) -> dict[str, object]:
             "--proxy: a password on the command line is there for all to read", hint=f"put it into {PROXY_PASSWORD}"
         )
     if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise UsageError("--proxy: only http:// and https:// proxies of one's own are taken")
+        raise UsageError(
+            "--proxy: Browserbase takes only http:// and https:// proxies of one's own", hint="http://user@host:8080"
+        )
+    if environment.get(PROXY_PASSWORD) and not parts.username:
+        raise UsageError(
+            f"--proxy: {PROXY_PASSWORD} is set, and the URL names no user that it is of",
+            hint=f"write user@ before the host, or unset {PROXY_PASSWORD}",
+        )
     found = {
         "type": "external",
         "server": f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}",

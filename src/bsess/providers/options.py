@@ -14,7 +14,8 @@ if TYPE_CHECKING:
     from bsess.providers.base import CreateRequest, ProviderSettings
 
 _PROXY = re.compile(
-    r"(?:(?P<kind>residential|datacenter):)?(?P<country>[a-z]{2})(?::(?P<state>[a-z_-]*))?(?::(?P<city>[a-z _-]+))?",
+    r"(?:(?P<kind>residential|datacenter):)?(?P<country>[a-z]{2})"
+    r"(?::(?P<state>[a-z_-]+)|:(?=:))?(?::(?P<city>[a-z _-]+))?",
     re.IGNORECASE,
 )
 _HINT = "on, us, us:ny:nyc, residential:us, or http://host:port"

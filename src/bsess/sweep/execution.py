@@ -49,7 +49,7 @@ class Selection:
 
 def select(context: Context, rules: Rules) -> Selection:
     """Look and decide; the one selection behind the dry run and the run."""
-    found = inventory.look(context)
+    found = inventory.look(context, sorted(rules.profiles))
     now = context.now()
     decided = tuple((known, decide(facts(context, known), rules, now)) for known in found.known)
     return Selection(found, decided)
@@ -74,7 +74,7 @@ def facts(context: Context, known: Known) -> Facts:
     now = context.now()
     failure = row.failure
     if row.state is RowState.CLOSING and not claimed_by_other(row, now):
-        failure = failure or "it was cut short"
+        failure = failure or ("accepted, and it still lives" if row.claim is None else "it was cut short")
     return Facts(
         known.session,
         beyond_reach=row.id is None and known.remote is None,
@@ -102,7 +102,7 @@ def act(context: Context, selection: Selection) -> list[Outcome]:
     ]
     for outcome in outcomes:
         context.emit(outcome)
-    targets = [Target(known.session.id, known.profile, known.row, found=known.session) for known, _ in selection.to_end]
+    targets = [Target.of(known) for known, _ in selection.to_end]
 
     def manner(target: Target) -> Manner:
         reason = reasons[target.profile.name, target.id]

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import re
 from collections import Counter
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from bsess.model import OutcomeKind
 from bsess.sweep.policy import FOREIGN, PROTECTED
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from bsess.model import Decision, Outcome
+    from bsess.model import Result
 
 PREFIX = "bsess_sweep"
 LAST_SUCCESS = f"{PREFIX}_last_success_timestamp_seconds"
@@ -25,23 +24,26 @@ _HELP = {
     "foreign": "Sessions that are not mine.",
     "oldest_age_seconds": "Age of the oldest orphan found.",
     "duration_seconds": "How long the sweep took.",
+    "profiles_missed": "Profiles whose account could not be looked at.",
     "exit_code": "The sweep's exit code.",
 }
 _ENDED = (OutcomeKind.CLOSED, OutcomeKind.ALREADY_CLOSED, OutcomeKind.CLOSING)
 _FAILED = (OutcomeKind.FAILED, OutcomeKind.UNKNOWN, OutcomeKind.SKIPPED)
 
 
-def text(
-    *,
-    decisions: Sequence[Decision],
-    outcomes: Sequence[Outcome],
-    oldest_age: float,
-    duration: float,
-    exit_code: int,
-    last_success: float | None,
-) -> str:
-    """Return all metrics; times and ages are seconds."""
-    counts = Counter(outcome.outcome for outcome in outcomes)
+@dataclass(frozen=True, slots=True)
+class Gauges:
+    """What a result does not tell, in seconds; `last_success` since the epoch, None where there was none."""
+
+    oldest_age: float = 0.0
+    duration: float = 0.0
+    last_success: float | None = None
+
+
+def text(result: Result, gauges: Gauges) -> str:
+    """Return all metrics of a sweep."""
+    decisions = result.decisions or ()
+    counts = Counter(outcome.outcome for outcome in result.outcomes or ())
     values = {
         "found": sum(decision.end for decision in decisions),
         "closed": sum(counts[kind] for kind in _ENDED),
@@ -49,18 +51,19 @@ def text(
         "failed": sum(counts[kind] for kind in _FAILED),
         "protected": sum(decision.reason.startswith(PROTECTED) for decision in decisions),
         "foreign": sum(decision.reason.startswith(FOREIGN) for decision in decisions),
-        "oldest_age_seconds": round(oldest_age, 3),
-        "duration_seconds": round(duration, 3),
-        "exit_code": exit_code,
+        "oldest_age_seconds": round(gauges.oldest_age, 3),
+        "duration_seconds": round(gauges.duration, 3),
+        "profiles_missed": len(result.scope.missed) if result.scope else 0,
+        "exit_code": int(result.exit_code),
     }
     lines = []
     for name, value in values.items():
         lines += [f"# HELP {PREFIX}_{name} {_HELP[name]}", f"# TYPE {PREFIX}_{name} gauge", f"{PREFIX}_{name} {value}"]
-    if last_success is not None:
+    if gauges.last_success is not None:
         lines += [
-            f"# HELP {LAST_SUCCESS} When a sweep last ended with 0.",
+            f"# HELP {LAST_SUCCESS} When an acting sweep last ended with 0.",
             f"# TYPE {LAST_SUCCESS} gauge",
-            f"{LAST_SUCCESS} {last_success:.3f}",
+            f"{LAST_SUCCESS} {gauges.last_success:.3f}",
         ]
     return "\n".join(lines) + "\n"
 

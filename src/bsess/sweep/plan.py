@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from bsess.errors import UsageError
 from bsess.output.text import moment
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 SCHEMA = "bsess-plan/1"
 # A creation time that is told as an age is off by how long the telling took.
 SAME_SECONDS = 2.0
-SIZE_MAX = 64 << 20
+WRITTEN_BY = "`bsess sweep --plan-out FILE` writes one"
 
 
 class Plan:
@@ -52,15 +52,29 @@ def document(chosen: Iterable[tuple[Session, Decision]], *, now: float) -> str:
 
 
 def read(text: str, *, name: str) -> Plan:
-    """Read a plan. Raises UsageError for what is none."""
+    """Read a plan; `name` is what it is called in an error. Raises UsageError for what is none."""
     try:
         found = json.loads(text)
-        if found["schema"] != SCHEMA:
-            raise UsageError(f"{name}: is a plan of another kind ({str(found['schema'])[:40]})", code="plan")
-        named = {(str(item["profile"]), str(item["id"])): _time(item["created_at"]) for item in found["sessions"]}
+        schema, sessions = found["schema"], found["sessions"]
+        if schema != SCHEMA:
+            raise UsageError(f"{name} is a plan of another kind ({str(schema)[:40]})", code="plan", hint=WRITTEN_BY)
+        rows = _rows(sessions)
+        named = {(_text(item["profile"]), _text(item["id"])): _time(item["created_at"]) for item in rows}
     except (ValueError, TypeError, KeyError, RecursionError) as error:
-        raise UsageError(f"{name}: is no plan", code="plan", hint="`bsess sweep --plan-out FILE` writes one") from error
+        raise UsageError(f"{name} is no plan", code="plan", hint=WRITTEN_BY) from error
     return Plan(named)
+
+
+def _rows(value: object) -> list[Any]:
+    if not isinstance(value, list):
+        raise TypeError
+    return value
+
+
+def _text(value: object) -> str:
+    if not isinstance(value, str):
+        raise TypeError
+    return value
 
 
 def _time(value: object) -> float | None:
