@@ -16,6 +16,7 @@ from jsonschema import Draft202012Validator
 
 import strangers
 from fake_browserbase import API_KEY, CONTRACT, PROJECT, SIGNING, Window
+from loopback import send
 from worlds import wait_for, write_config
 
 KILLING = Path(__file__).parent / "killing"
@@ -575,3 +576,246 @@ def test_what_the_fake_answers_is_what_the_contract_promises(base, method, path,
     schema = responses[str(answer.status_code)]["content"]["application/json"]["schema"]
     document = {**schema, "components": CONTRACT["components"]}
     assert [error.message for error in Draft202012Validator(document).iter_errors(answer.json())] == []
+
+
+# What is whose, where somebody tries.
+
+
+def test_what_carries_another_owners_tag_is_not_adopted_by_the_way(bb, base):
+    hers = base.put(metadata={"bsess_owner": "she\u200b"})
+    ended = bb.run("adopt", hers, "-o", "json")
+    assert (ended.code, error(ended)["code"]) == (1, "foreign")
+    assert "she\\u200b's by its own record" in ended.err
+    bb.ok("close", "--all", "--yes")
+    assert base.running() == [hers]
+    bb.ok("adopt", hers, "--foreign")
+    bb.ok("close", "--all", "--yes")
+    assert base.running() == []
+
+
+def test_a_key_of_mine_in_a_record_of_hers_makes_nothing_mine(bb, base):
+    """Whoever shares the account can read the key of a create that is under way."""
+    base.misbehave |= {"Sessions_create": "lost", "Sessions_list": 500}
+    assert bb.run("create", "--deadline", "5s").code == 5
+    base.misbehave.clear()
+    (row,) = bb.rows()
+    base.sessions.clear()
+    hers = base.put(metadata={"bsess_owner": "she", "bsess_key": row["key"]}, age=7200, ttl=60)
+    bb.ok("sweep", "--yes")
+    bb.ok("close", "--all", "--yes")
+    assert base.running() == [hers]
+    assert {item["id"]: item["mine"] for item in bb.ok("list", "-p", "bb", "-o", "json").sessions}[hers] is False
+
+
+@pytest.mark.parametrize("name", ["me\n", "me\u200b", "\x1b[31mme"])
+def test_an_owner_that_only_looks_like_me_is_shown_as_it_is(bb, base, name):
+    base.put(metadata={"bsess_owner": name})
+    shown = bb.ok("list", "-p", "bb", "-o", "table").out
+    assert name.encode("unicode_escape").decode() in shown
+
+
+def test_a_lost_create_says_that_it_may_have_been_made(bb, base):
+    base.misbehave |= {"Sessions_create": "lost", "Sessions_list": 500}
+    ended = bb.run("create", "--deadline", "5s")
+    assert "`bsess sweep` settles it" in ended.err
+    base.misbehave = {"Contexts_create": "lost"}
+    assert "may have been made" in bb.run("context", "create").err
+
+
+def test_slots_that_are_taken_are_named_as_the_account_lists_them(bb, base):
+    base.concurrency = 2
+    gone, made = (bb.create()["id"] for _ in range(2))
+    base.sessions.pop(gone)
+    tagged = base.put(metadata={"bsess_owner": "me"}, age=60)
+    full = bb.run("create")
+    assert gone not in full.err
+    assert f"of mine {tagged}, {made} hold slots" in full.err
+    bb.ok("close", "--all", "--yes")
+    for _ in range(2):
+        base.put(metadata={"bsess_owner": "she"})
+    assert "none of those that hold them is mine" in bb.run("create").err
+
+
+# What providers write is text.
+
+
+def answering(base, operation, document):
+    base.misbehave[operation] = json.dumps(document).encode()
+
+
+EVIL = "\x1b[2Jx\n::add-mask::y\u202e"
+
+
+def test_what_ended_is_told_without_steering_anything(bb, base):
+    made = base.put(metadata={"bsess_owner": "me"}, age=7200, ttl=60)
+    base.sessions[made]["id"] = EVIL
+    assert bb.run("sweep", "--yes", "--deadline", "5s").code == 1, "no provider could have made that id"
+    base.sessions.clear()
+    told = bb.ok("list").err
+    assert "has ended" in told
+    assert not set("\x1b\u202e") & set(told)
+    assert len(told.splitlines()) == 1
+
+
+@pytest.mark.parametrize("arguments", [[], ["--pages"], ["-o", "url"]])
+def test_a_live_view_is_text_too(bb, base, arguments):
+    made = bb.create()
+    page = {"debuggerFullscreenUrl": f"https://x/{EVIL}"}
+    answering(base, "Sessions_getDebug", {**page, "pages": [page]})
+    shown = bb.ok("live", made["id"], *arguments).out
+    assert shown == "https://x/[2Jx::add-mask::y\n"
+
+
+@pytest.mark.parametrize("url", ["javascript:alert(1)", "file:///etc/passwd", "--help"])
+def test_only_a_web_page_is_opened(bb, base, url):
+    made = bb.create()
+    answering(base, "Sessions_getDebug", {"debuggerFullscreenUrl": url, "pages": []})
+    opened = bb.folder / "opened"
+    ended = bb.run("live", made["id"], "--open", env={"BROWSER": f"touch {opened} %s"})
+    assert (ended.code, opened.exists()) == (1, False)
+
+
+def test_a_contexts_id_is_told_in_every_format_that_names_things(bb, base):
+    made = bb.ok("context", "create", "-o", "name").out.strip()
+    assert made in base.contexts
+    for form in ("url", "env"):
+        assert bb.run("context", "create", "-o", form).code == 2
+    assert len(base.contexts) == 1
+    answering(base, "Contexts_create", {"id": EVIL})
+    ended = bb.run("context", "create")
+    assert (ended.code, ended.out) == (5, "")
+
+
+@pytest.mark.parametrize(
+    ("command", "operation", "document"),
+    [
+        ("logs", "Sessions_getLogs", {}),
+        ("recording", "Sessions_getRecording", None),
+        ("live", "Sessions_getDebug", []),
+    ],
+)
+def test_an_answer_of_another_form_is_not_an_empty_one(bb, base, command, operation, document):
+    made = bb.create()
+    answering(base, operation, document)
+    ended = bb.run(command, made["id"])
+    assert (ended.code, ended.out) == (5, "")
+
+
+@pytest.mark.parametrize(
+    ("more", "said"),
+    [
+        ({"connectUrl": None}, "came without a connect URL"),
+        ({"connectUrl": "file:///etc/passwd"}, "came without a connect URL"),
+        ({"status": "COMPLETED"}, "has ended already: completed"),
+    ],
+)
+def test_a_session_that_came_spoiled_is_known_and_said(bb, base, more, said):
+    whole = base.put(
+        metadata={"bsess_owner": "me"}, connectUrl="wss://x/", signingKey="s", seleniumRemoteUrl="https://x"
+    )
+    answering(base, "Sessions_create", {**base.sessions[whole], **more})
+    ended = bb.ok("create", "-o", "json")
+    assert said in ended.err
+    assert ended.sessions[0]["id"] == whole
+
+
+# Secrets.
+
+
+def test_no_form_but_creates_shows_what_opens_a_session(bb, base):
+    made = bb.create("--label", "job=42")
+    base.sessions[made["id"]] |= {"nested": {"token": "canary-1", "list": [{"apiKey": "canary-2"}]}}
+    base.sessions[made["id"]] |= {"proxy": "https://u:canary-3@h/", "signingKey": SIGNING}
+    for form in ("env", "json", "url", "table", "tsv", "jsonl"):
+        for command in (["list", "--label", "job=42"], ["show", made["id"]], ["adopt", made["id"]]):
+            shown = bb.ok(*command, "-o", form)
+            assert SIGNING not in shown.out + shown.err
+            assert "canary" not in shown.out + shown.err
+    assert SIGNING in bb.ok("list", "--label", "job=42", "-o", "env", "--show-secrets").out
+
+
+def test_a_proxys_password_is_in_no_output(bb, base):
+    base.misbehave["Sessions_create"] = lambda handler: send(handler, 400, b'{"message": "password PWCANARY9 is weak"}')
+    ended = bb.run(
+        *("create", "--proxy", "http://u@h:1", "-o", "json", "-v", "--debug"), env={"BSESS_PROXY_PASSWORD": "PWCANARY9"}
+    )
+    assert ended.code == 1
+    told = ended.out + ended.err + bb.ok("history", "-o", "json").out
+    assert "is weak" in told
+    assert "PWCANARY9" not in told
+
+
+def test_a_password_without_its_user_is_not_left_out_silently(bb, base):
+    ended = bb.run("create", "--proxy", "http://h:80", env={"BSESS_PROXY_PASSWORD": "PWCANARY9"})
+    assert ended.code == 2
+    assert base.requests == []
+
+
+def test_a_profiles_url_holds_no_password(bb, base):
+    write_config(bb, '[profiles.bb]\nprovider = "browserbase"\nurl = "http://u:PWCANARY9@127.0.0.1:9"\n')
+    ended = bb.run("list", "-p", "bb", "-v")
+    assert ended.code == 2
+    assert "PWCANARY9" not in ended.err
+
+
+# Words.
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["show", "abc12"], "the start of an id needs 6 characters"),
+        (["close", "abc12"], "the start of an id needs 6 characters"),
+        (["create", "--viewport", "1x1"], "10 to 99999 pixels"),
+        (["create", "--proxy", "us:"], "is not understood"),
+        (["create", "--proxy", "socks5://h:1"], "only http:// and https://"),
+        (["create", "--label", "bsess_x=1"], "give it another name"),
+        (["context", "show", ""], "a context's id"),
+        (["list", "--status", "closed"], "did you mean completed?"),
+        (["live", "x", "-o", "env"], "has no -o env"),
+        (["tag", "-o", "name"], "has no -o name"),
+    ],
+)
+def test_an_error_tells_what_to_do(bb, arguments, said):
+    ended = bb.run(*arguments)
+    assert ended.code in (1, 2)
+    assert said in ended.err
+    assert len(ended.err.splitlines()) == 2
+
+
+@pytest.mark.parametrize("operation", ["Sessions_getDebug", "Sessions_getLogs", "Sessions_getRecording"])
+@pytest.mark.parametrize("status", [400, 404, 409])
+def test_each_refusal_has_a_hint(bb, base, operation, status):
+    made = bb.create()
+    base.misbehave[operation] = status
+    command = {"Sessions_getDebug": "live", "Sessions_getLogs": "logs", "Sessions_getRecording": "recording"}[operation]
+    ended = bb.run(command, made["id"])
+    assert ended.code == 1
+    assert ended.err.splitlines()[1].startswith("hint: ")
+
+
+def test_a_recording_to_a_dash_is_one_to_standard_output(bb, base):
+    made = bb.create()
+    assert len(json.loads(bb.ok("recording", made["id"], "--file", "-").out)) == 3
+    assert not (bb.folder / "-").exists()
+
+
+def test_how_long_an_ended_one_would_have_had_is_not_told(bb, base):
+    base.put(metadata={"bsess_owner": "me"}, status="COMPLETED")
+    shown = bb.ok("list", "-p", "bb", "--status", "completed", "-o", "table").out
+    assert "ENDS IN" not in shown
+
+
+# Rates that few requests meet.
+
+
+def test_a_handful_keeps_to_a_rate_as_well(bb, base):
+    """Too few to learn a rate from: who was refused goes first, one at a time."""
+    base.rate = Window(3, 0.4)
+    made = bb.ok("create", "--count", "8", "-o", "name").lines
+    assert len(set(made)) == 8
+    for _ in range(3):
+        bb.ok("close", "--all", "--yes")
+        assert base.running() == []
+        for _ in range(8):
+            base.put(metadata={"bsess_owner": "me"})

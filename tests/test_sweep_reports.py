@@ -446,7 +446,7 @@ def test_what_a_close_calls_unknown_and_a_listing_shows_is_stuck(bb, base):
 def test_what_ended_between_two_looks_was_already_closed(bb, base):
     def end_first(handler):
         base.sessions.clear()
-        send(handler, 404, {"message": "none"})
+        send(handler, 404, b'{"message": "none"}')
 
     base.misbehave["Sessions_update"] = end_first
     swept = bb.ok("sweep", *OLD, "--yes", "-o", "json")
