@@ -227,7 +227,8 @@ def test_what_the_sdk_made_without_a_tag_is_foreign_and_survives_everything(bb, 
 
 
 def test_what_the_sdk_made_with_the_tag_is_mine(bb, base):
-    tag = bb.ok("tag", "--label", "job=1", "-o", "json").json["data"]["tag"]
+    tag = bb.ok("tag", "--label", "job=1", "-o", "jsonl").json
+    assert tag == bb.ok("tag", "--label", "job=1", "-o", "json").json["data"]["tag"]
     made = sdk(base).sessions.create(user_metadata=tag).id
     assert listed(bb, "--mine", "--label", "job=1") == {made}
     assert outcome(bb.ok("close", "--all", "--yes", "-o", "json")) == ("closed", 0)

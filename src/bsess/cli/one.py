@@ -44,7 +44,7 @@ def tag(invocation: Invocation, *, profile: OneProfile = None, label: Labels = [
 
     \b
     Examples:
-      bsess tag -o json
+      bsess tag -o jsonl
     """
     from bsess.commands.tag import tag
 

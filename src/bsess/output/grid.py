@@ -33,6 +33,8 @@ def main_records(result: Result, view: View) -> list[dict[str, object]]:
     """Return the records of what the command is about."""
     if result.sessions is not None:
         return [records.session(item, view) for item in result.sessions]
+    if result.tag is not None:
+        return [dict(result.tag)]
     if result.outcomes:
         return [records.outcome(item) for item in result.outcomes]
     if result.decisions is not None and not result.outcomes:
