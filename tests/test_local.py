@@ -486,7 +486,7 @@ def test_a_sweep_spares_a_session_whose_owner_process_lives(world):
 
 def test_close_all_ends_what_was_adopted_from_another_owner(world):
     made = world.create(env=SOMEBODY_ELSE)
-    world.ok("adopt", made["id"])
+    world.ok("adopt", made["id"], "--foreign")
     closed = world.ok("close", "--all", "--yes", "-o", "json").outcomes
     assert [(outcome["id"], outcome["outcome"]) for outcome in closed] == [(made["id"], "closed")]
     world.assert_nothing_left()
@@ -494,7 +494,7 @@ def test_close_all_ends_what_was_adopted_from_another_owner(world):
 
 def test_what_was_adopted_is_mine(world):
     made = world.create(env=SOMEBODY_ELSE)
-    world.ok("adopt", made["id"])
+    world.ok("adopt", made["id"], "--foreign")
     assert listed(world, "--mine") == [made["id"]]
 
 

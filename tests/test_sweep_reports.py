@@ -281,6 +281,34 @@ def test_sessions_that_hang_at_one_provider_keep_no_other_waiting(bb, base):
     assert swept.code == 3
 
 
+def test_a_listing_that_hangs_keeps_no_other_account_waiting_for_long(bb, base):
+    """One that never answers takes half of the time, once; the rest is for the others."""
+    answered = threading.Event()
+    asked = []
+
+    def hang(handler):
+        asked.append(handler.path)
+        answered.wait(30)
+
+    with contextlib.closing(FakeBrowserbase()) as other:
+        with_another(bb, other.url)
+        other.misbehave["Sessions_list"] = hang
+        swept = bb.run("sweep", *OLD, "--yes", "-o", "json", "--deadline", "6s")
+        answered.set()
+    assert swept.code == 3
+    assert [item["outcome"] for item in swept.outcomes] == ["closed"]
+    assert swept.json["data"]["scope"]["missed"] == ["other"]
+    assert len(asked) == 1
+    assert swept.json["data"]["errors"][0]["code"] in ("no_answer", "deadline")
+
+
+def test_a_deadline_that_has_passed_is_called_one(bb, base):
+    base.latency = 3
+    ended = bb.run("sweep", *OLD, "--yes", "--deadline", "2s")
+    assert "--deadline" in ended.err
+    assert "asks to wait" not in ended.err
+
+
 def test_what_is_adopted_while_a_sweep_asks_is_left_alone(bb, base):
     """The longest race: a sweep chose a session, and somebody prolongs it before it is reached."""
     made = bb.create("--ttl", "60s")

@@ -13,7 +13,7 @@ from bsess.errors import Stopped
 
 def main() -> None:
     """Run `bsess` on this process's arguments and end the process."""
-    # A command is short: collecting while it imports costs more than all that it could free.
+    # Collecting while it imports costs more than all that it could free; a command that works collects again.
     gc.disable()
     if sys.argv[1:] == ["--version"] and "_BSESS_COMPLETE" not in os.environ:
         code = _print_version()

@@ -6,6 +6,7 @@ import functools
 import os
 import threading
 import time
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 from urllib.parse import quote
@@ -16,7 +17,7 @@ from bsess.model import Decision, Liveness, Outcome, Process, Session
 from bsess.providers.base import ProviderSettings
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from bsess.config import Config, Profile
     from bsess.credentials import Token
@@ -61,7 +62,7 @@ class Context:
     warn: Callable[[str], None] = _nothing
     note: Callable[[str], None] = _nothing
     alarm: Callable[[str], None] = _nothing
-    log: Callable[[str], None] = _nothing
+    log: Callable[[str], None] | None = None
     timeout: float = 30.0
     until: float | None = None
     workers: int = 16
@@ -142,6 +143,16 @@ class Context:
         """Return how much of the command's deadline is left; infinite without one."""
         return float("inf") if self.until is None else self.until - time.monotonic()
 
+    @contextmanager
+    def within(self, seconds: float) -> Iterator[None]:
+        """Give what is done in the block at most so many seconds of the command's."""
+        before, end = self.until, time.monotonic() + seconds
+        self.until = end if before is None else min(before, end)
+        try:
+            yield
+        finally:
+            self.until = before
+
     def close(self) -> None:
         """Let go of the ledger and of all connections."""
         for provider in self._loaded:
@@ -177,7 +188,12 @@ def _here() -> tuple[str, str, str]:
 
 def this_process() -> Process:
     """Return the identity of the process that runs this."""
-    return identify(os.getpid())
+    return _itself(os.getpid())
+
+
+@functools.cache
+def _itself(pid: int) -> Process:
+    return identify(pid)
 
 
 def identify(pid: int) -> Process:

@@ -64,7 +64,8 @@ def _connect(context: Context, url: str, route: cdp.Route) -> cdp.Connection:
     finally:
         parts = urlsplit(url)
         took = (time.monotonic() - began) * 1000
-        context.log(f"CONNECT {parts.scheme}://{parts.netloc} {status} {took:.0f} ms")
+        if context.log is not None:
+            context.log(f"CONNECT {parts.scheme}://{parts.netloc} {status} {took:.0f} ms")
     return connection
 
 

@@ -43,13 +43,15 @@ class Ended:
 class Inventory:
     """One look at all accounts in scope.
 
-    `looked_at` names the profiles of those that answered, `missed` of those that did not; `failures` say why, with
-    exit codes. `told`: whether an account answered that somebody configured, or that has sessions.
+    `looked_at` names the profiles of those that answered, `missed` of those that did not; `unanswered` says why, and
+    `failures` what else went wrong, with exit codes. `told`: whether an account answered that somebody configured, or
+    that has sessions.
     """
 
     known: tuple[Known, ...]
     ended: tuple[Ended, ...] = ()
     failures: tuple[tuple[Problem, int], ...] = ()
+    unanswered: tuple[tuple[Problem, int], ...] = ()
     looked_at: tuple[str, ...] = ()
     missed: tuple[str, ...] = ()
     told: bool = False
@@ -57,32 +59,39 @@ class Inventory:
     @property
     def problems(self) -> tuple[Problem, ...]:
         """What to tell of the accounts that could not be looked at."""
-        return tuple(problem for problem, _ in self.failures)
+        return tuple(problem for problem, _ in self.unanswered + self.failures)
 
     @property
     def exit_code(self) -> int:
         """0 if all could be looked at, PARTIAL if some, and the failures' own code if none."""
-        codes = [code for _, code in self.failures]
+        codes = [code for _, code in self.unanswered + self.failures]
         if not codes:
             return ExitCode.OK
         # That this machine, of which nobody spoke, has no sessions is no success beside what could not be looked at.
         return ExitCode.PARTIAL if self.told else verdict.of_failures(codes)
 
 
-def look(context: Context, names: Sequence[str] = (), *, running: bool = False) -> Inventory:
+def look(
+    context: Context, names: Sequence[str] = (), *, running: bool = False, before: Inventory | None = None
+) -> Inventory:
     """List the named profiles, or all configured ones and every one with open rows, and join them with the ledger.
 
-    `running`: with the browsers that a provider sees running but cannot tell the sessions of; they are foreign.
+    `running`: with the browsers that a provider sees running but cannot tell the sessions of; they are foreign. What
+    did not answer a look `before` is not asked again.
     """
     rows = context.ledger().open_rows()
     profiles = [context.config.profile(name) for name in names] or list(context.config.profiles.values())
     failures: list[tuple[Problem, int]] = []
-    known: list[Known] = []
+    missed: list[str] = [] if before is None else list(before.missed)
+    unanswered: list[tuple[Problem, int]] = [] if before is None else list(before.unanswered)
+    known: list[Known] = [] if before is None else [item for item in before.known if item.profile.name in missed]
+    held = {item.row.key for item in known if item.row is not None}
+    rows = [row for row in rows if row.key not in held]
     ended: list[Ended] = []
     looked_at: list[str] = []
-    missed: list[str] = []
-    told = False
-    groups = accounts(context, profiles, failures)
+    told = before is not None and before.told
+    profiles = [profile for profile in profiles if profile.name not in missed]
+    groups = accounts(context, profiles, unanswered)
     began = context.now()
     for group, (listing, browsers) in zip(groups, _listings(context, groups, running=running), strict=True):
         provider = context.provider(group[0])
@@ -90,7 +99,7 @@ def look(context: Context, names: Sequence[str] = (), *, running: bool = False) 
         rows = [row for row in rows if not same_account(row, provider)]
         everyone = group + (_namesakes(context, own, names, provider) if names else [])
         if isinstance(listing, BsessError):
-            failures.append((problem(listing, profile=group[0].name), listing.exit_code))
+            unanswered.append((problem(listing, profile=group[0].name), listing.exit_code))
             missed += [profile.name for profile in group]
             known.extend(_known_by_row(context, row, everyone) for row in own)
             continue
@@ -107,14 +116,16 @@ def look(context: Context, names: Sequence[str] = (), *, running: bool = False) 
     unloaded = {profile.name for profile in profiles} - loaded
     missed += sorted(unloaded)
     if not names:
-        lost = [row for row in rows if row.profile not in unloaded]
+        lost = [row for row in rows if row.profile not in missed]
         # Nobody can list them any more, so that their ttl alone tells their end.
         over = [
             row for row in lost if row.expires_at is not None and row.expires_at + CLOCK_SLACK_SECONDS <= context.now()
         ]
         ended.extend(Ended(row, "ttl passed, and no profile leads to its account") for row in over)
         failures.extend(_unreachable(row for row in lost if row not in over))
-    return Inventory(tuple(known), tuple(ended), tuple(failures), tuple(looked_at), tuple(missed), told)
+    return Inventory(
+        tuple(known), tuple(ended), tuple(failures), tuple(unanswered), tuple(looked_at), tuple(missed), told
+    )
 
 
 def _namesakes(context: Context, rows: Iterable[Row], names: Sequence[str], provider: Provider) -> list[Profile]:

@@ -14,6 +14,9 @@ if TYPE_CHECKING:
     from bsess.config import Profile
     from bsess.providers.base import Provider, RemoteSession
 
+# Two accounts of one moment differ by this much.
+SAME_SECONDS = 2.0
+
 
 @dataclass(frozen=True, slots=True)
 class Known:
@@ -108,14 +111,19 @@ def _times(row: Row | None, remote: RemoteSession | None) -> _Times:
         return _Times(created_at=created_at, expires_at=expires_at, clock_ahead=ahead)
     if created_at is None:
         created_at = row.created_at + (ahead or 0.0)
-    if row.expires_at is None:
-        recorded = None
-    elif remote is not None and remote.created_at is not None:
-        # A row's times are of one clock, which may have been set since: the time between them holds on every clock.
-        recorded = remote.created_at + (row.expires_at - row.created_at)
-    else:
-        recorded = row.expires_at + (ahead or 0.0) + slack_of(row)
+    recorded = _recorded_end(row, remote, ahead or 0.0)
     return _Times(created_at=created_at, expires_at=_earliest(expires_at, recorded), clock_ahead=ahead)
+
+
+def _recorded_end(row: Row, remote: RemoteSession | None, ahead: float) -> float | None:
+    if row.expires_at is None:
+        return None
+    end = row.expires_at + ahead + slack_of(row)
+    if remote is None or remote.created_at is None:
+        return end
+    # A row's times are of one clock, which may have been set since: the time between them holds on every clock.
+    after = remote.created_at + (row.expires_at - row.created_at)
+    return end if abs(end - after) <= SAME_SECONDS else after
 
 
 def _unsealed(context: Context, profile: Profile, row: Row | None) -> str | None:

@@ -56,6 +56,7 @@ def base(url: str) -> str:
     return f"{parts.scheme}://{parts.netloc}{parts.path.rstrip('/')}"
 
 
+@functools.lru_cache(256)
 def split(url: str) -> SplitResult:
     """Return the parts of a URL, all of which can be read. Raises ConfigError for what is no URL."""
     try:

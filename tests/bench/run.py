@@ -311,7 +311,141 @@ def idle_sweep(bench: Bench) -> list[Row]:
     return [told("a sweep with nothing to do / bsess list", ratio, 1.1, milliseconds(measured))]
 
 
+class Service:
+    """The quick server, as a profile that a bench's config names `bb`."""
+
+    def __init__(self, bench: Bench, sessions: int, latency: float, rate: float | None = None) -> None:
+        arguments = [str(sessions), str(latency), *([str(rate)] if rate else [])]
+        self._process = subprocess.Popen(
+            [sys.executable, str(Path(__file__).parent / "server.py"), *arguments],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        assert self._process.stdout is not None
+        self.url = f"http://127.0.0.1:{self._process.stdout.readline().strip()}"
+        self.env = {"BSESS_CONFIG": str(bench.folder / "service.toml"), "BSESS_OWNER": "me"}
+        self.env |= {
+            "BSESS_STATE_DIR": str(bench.folder / f"service{id(self)}"),
+            "BROWSERBASE_API_KEY": "bb_live_0123456789",
+        }
+        text = f'default = "bb"\n[profiles.bb]\nprovider = "browserbase"\nurl = "{self.url}"\n'
+        Path(self.env["BSESS_CONFIG"]).write_text(text)
+
+    def counted(self) -> dict[str, int]:
+        """Return what it counted since it was last asked, and make its sessions anew."""
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._process.stdin.write("\n")
+        self._process.stdin.flush()
+        found: dict[str, int] = json.loads(self._process.stdout.readline())
+        return found
+
+    def close(self) -> None:
+        """End it."""
+        self._process.communicate("")
+
+
+SDK_RELEASE = """
+import sys
+from browserbase import Browserbase
+client = Browserbase(api_key="bb_live_0123456789", base_url=sys.argv[1])
+client.sessions.update(sys.argv[2], status="REQUEST_RELEASE")
+"""
+ONE_ID = "00000000-0000-0000-0000-00000000000{}"
+
+
+def close(bench: Bench) -> list[Row]:
+    """One `bsess close` of a session that the ledger has, against a bare request and against the vendor's SDK."""
+    service = Service(bench, 0, 0.0)
+    bench.bsess("history", env=service.env)
+    import sqlite3
+
+    path = Path(service.env["BSESS_STATE_DIR"]) / "ledger.sqlite3"
+    account = json.loads(bench.bsess("list", "-o", "json", env=service.env))["exit_code"]
+    assert account == 0
+    from bsess.credentials import Token
+    from bsess.providers import rented
+
+    names = "key, version, provider, base_url, account, profile, id, state, owner, labels, created_at, changed_at"
+    account = rented.account(Token("bb_live_0123456789", ""))
+
+    def ours() -> float:
+        connection = sqlite3.connect(path)
+        now = time.time()
+        row = ("k", 1, "browserbase", service.url, account, "bb", ONE_ID.format(1), "open", "me", "{}", now, now)
+        with connection:
+            connection.execute("DELETE FROM session")
+            connection.execute(f"INSERT INTO session ({names}) VALUES ({','.join('?' * len(row))})", row)
+        connection.close()
+        return bench.seconds([BSESS, "close", ONE_ID.format(1), "--force"], service.env)
+
+    url = f"{service.url}/v1/sessions/{ONE_ID.format(1)}"
+    bare = [sys.executable, "-c", f"import httpx; httpx.delete({url!r})"]
+    sdk = [sys.executable, "-c", SDK_RELEASE, service.url, ONE_ID.format(1)]
+    by_hand = pairs(PAIRS, ours, lambda: bench.seconds(bare))
+    by_sdk = pairs(PAIRS, ours, lambda: bench.seconds(sdk, {"BROWSERBASE_LOG": "error"}))
+    service.close()
+    return [
+        told("bsess close ID / httpx.delete", statistics.median(a / b for a, b in by_hand), 1.0, milliseconds(by_hand)),
+        told(
+            "bsess close ID / the SDK's release", statistics.median(a / b for a, b in by_sdk), 0.5, milliseconds(by_sdk)
+        ),
+    ]
+
+
+def _swept(bench: Bench, service: Service, *arguments: str) -> tuple[float, float, dict[str, int]]:
+    """Sweep all that a service has; the seconds, the peak of memory in MB, and what the service counted."""
+    service.counted()
+    began = time.perf_counter()
+    with subprocess.Popen(
+        [BSESS, "sweep", "--yes", *arguments],
+        env={**bench.env, **service.env},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    ) as process:
+        usage = os.wait4(process.pid, 0)[2]
+        process.returncode = 0
+    took = time.perf_counter() - began
+    return took, usage.ru_maxrss * 1024 / MIB, service.counted()
+
+
+def bulk(bench: Bench) -> list[Row]:
+    """A sweep of 10,000 sessions at 50 ms with 50 workers, against the 10.0 s that this takes at the least."""
+    service = Service(bench, ROWS, 0.05)
+    took, peak, counted = _swept(bench, service, "--workers", "50")
+    service.close()
+    smaller = Service(bench, ROWS // 10, 0.05)
+    _, before, _ = _swept(bench, smaller, "--workers", "50")
+    smaller.close()
+    done = counted["running"] == 0
+    most = f"{counted['connections']} for {counted['requests']} requests"
+    return [
+        told(f"sweep of {ROWS} at 50 ms, 50 workers / 10.0 s", took / 10.0 if done else 99.0, 1.15, f" ({took:.1f} s)"),
+        ("  connections opened", most, "<= 51", counted["connections"] <= 51),
+        ("  peak memory", f"{peak:.0f} MB", "<= 60 MB", peak <= 60),
+        (f"  more than for {ROWS // 10}", f"{peak - before:.0f} MB", "<= 25 MB", peak - before <= 25),
+    ]
+
+
+def rate(bench: Bench) -> list[Row]:
+    """3,000 releases against a service that takes 500 requests a second."""
+    service = Service(bench, 3000, 0.0, 500)
+    took, _, counted = _swept(bench, service, "--workers", "50")
+    service.close()
+    least = 3000 / 500
+    wasted = 100 * counted["refused"] / counted["requests"]
+    done = counted["running"] == 0
+    return [
+        told("3,000 closes at 500 a second / the least", took / least if done else 99.0, 1.2, f" ({took:.1f} s)"),
+        ("  wasted requests", f"{wasted:.1f} %", "<= 3 %", wasted <= 3),
+    ]
+
+
 BENCHES = {
+    "close": close,
+    "bulk": bulk,
+    "rate": rate,
     "start": start,
     "create": create,
     "holder": holder,

@@ -2,7 +2,7 @@
 
 `python server.py SESSIONS LATENCY [RATE]` prints its port and then, on each line of standard input, what it counted
 since the last one as JSON. A release answers after LATENCY seconds with COMPLETED; beyond RATE requests in a second
-(a token bucket of a tenth of that) it answers 429 with the seconds to wait.
+it answers 429, and that a second is to be waited.
 """
 
 from __future__ import annotations
@@ -47,8 +47,8 @@ class State:
     def __init__(self) -> None:
         self.running: dict[str, bytes] = {}
         self.counts = {"requests": 0, "releases": 0, "refused": 0, "connections": 0}
-        self.tokens = (RATE or 0.0) / 10
-        self.refilled = time.monotonic()
+        self.let_through = 0
+        self.window_since = 0.0
         self.fill()
 
     def fill(self) -> None:
@@ -60,11 +60,11 @@ class State:
         if RATE is None:
             return 0.0
         now = time.monotonic()
-        self.tokens = min(RATE / 10, self.tokens + (now - self.refilled) * RATE)
-        self.refilled = now
-        if self.tokens < 1:
+        if now - self.window_since >= 1:
+            self.let_through, self.window_since = 0, now
+        if self.let_through >= RATE:
             return 1.0
-        self.tokens -= 1
+        self.let_through += 1
         return 0.0
 
     def answer(self, method: bytes, target: bytes) -> tuple[bytes, bytes, float]:
@@ -78,6 +78,8 @@ class State:
             document = self.running.get(name)
             if method == b"POST" and self.running.pop(name, None) is not None:
                 self.counts["releases"] += 1
+            if document is None and SESSIONS == 0:
+                document = json.dumps(made()).encode()  # any id is one that lives
             if document is None:
                 return b"404 Not Found", b'{"message":"none"}', LATENCY
             return b"200 OK", document.replace(b'"RUNNING"', b'"COMPLETED"'), LATENCY

@@ -47,10 +47,12 @@ def close_one(context: Context, target: Target, manner: Manner) -> Outcome:
 def ask(context: Context, target: Target, manner: Manner) -> Outcome | Accepted:
     """Ask for a session's end; what that settles is recorded. Never raises a BsessError, as `close_one`."""
     row = target.row
+    claimed: Row | Outcome | None = None
     try:
-        if row is None and target.found is not None:
-            row = _recorded(context, target, target.found)
-        claimed = None if row is None else _claim(context, row, as_chosen=manner.as_chosen)
+        if row is not None:
+            claimed = _claim(context, row, as_chosen=manner.as_chosen)
+        elif target.found is not None:
+            claimed = _recorded(context, target, target.found)
     except LedgerError as error:
         context.warn(f"{error.message}; closing {target.id} all the same")
         claimed = row
@@ -87,7 +89,7 @@ def conclude(context: Context, accepted: Accepted, answer: CloseAnswer | BsessEr
 
 
 def _recorded(context: Context, target: Target, session: Session) -> Row:
-    """Return a row for a session of mine that the ledger does not know, made on another machine or by other code."""
+    """Return a claimed row for a session of mine that the ledger does not know, made elsewhere or by other code."""
     provider = context.provider(target.profile)
     now = context.now()
     left = session.left(now)
@@ -97,7 +99,7 @@ def _recorded(context: Context, target: Target, session: Session) -> Row:
         base_url=provider.base_url,
         account=provider.account,
         profile=target.profile.name,
-        state=RowState.OPEN,
+        state=RowState.CLOSING,
         owner=context.config.owner.value,
         created_at=now - (session.age(now) or 0.0),
         changed_at=now,
@@ -107,6 +109,8 @@ def _recorded(context: Context, target: Target, session: Session) -> Row:
         labels=session.labels,
         expires_at=None if left is None else now + left,
         creator=this_process(),
+        claim=this_process(),
+        claimed_at=now,
     )
     context.ledger().insert(row, event=inventory.event(context, row, "found", reason="by its tag"))
     return row
@@ -130,8 +134,9 @@ def _claim(context: Context, row: Row, *, as_chosen: bool) -> Row | Outcome:
     ledger = context.ledger()
     me = this_process()
     end = time.monotonic() + min(CLAIM_SECONDS, context.seconds_left())
+    # As it was read: what was changed since makes the first attempt fail. A lease is renewed without a trace of that.
+    current = row if row.lease_until is None else ledger.get(row.key)
     while True:
-        current = ledger.get(row.key)
         if current is None or current.state is RowState.CLOSED:
             return outcomes.by_another(row, OutcomeKind.ALREADY_CLOSED, "another process ended it")
         if as_chosen and _reasons_of(current) != _reasons_of(row):
@@ -146,6 +151,7 @@ def _claim(context: Context, row: Row, *, as_chosen: bool) -> Row | Outcome:
             return outcomes.by_another(row, OutcomeKind.CLOSING, "another process is ending it")
         else:
             time.sleep(_PAUSE_SECONDS)
+        current = ledger.get(row.key)
 
 
 def _reasons_of(row: Row) -> tuple[object, ...]:
@@ -175,12 +181,13 @@ def _settle(context: Context, row: Row | None, outcome: Outcome, manner: Manner)
             outcome=outcome.outcome,
             reason=reason,
         )
-        changed = replace(row, changed_at=context.now(), claim=None, claimed_at=None, failure=None)
+        state, failure = row.state, None
         if outcome.outcome in _ENDED:
-            changed = replace(changed, state=RowState.CLOSED)
+            state = RowState.CLOSED
         elif outcome.outcome is not OutcomeKind.CLOSING:
             state = RowState.OPEN if row.id is not None else RowState.INTENT
-            changed = replace(changed, state=state, failure=outcome.reason or outcome.outcome)
+            failure = outcome.reason or outcome.outcome
+        changed = replace(row, changed_at=context.now(), claim=None, claimed_at=None, state=state, failure=failure)
         context.ledger().change(changed, event=line)
     except LedgerError as error:
         context.warn(f"{error.message}; the end of {outcome.id} is not recorded")

@@ -54,7 +54,7 @@ def list_sessions(context: Context, options: ListOptions) -> Result:
     every = chain(live, _past(context, found, options, failures))
     # Of those that are shown as they come, none is kept: an account may remember tens of thousands.
     kept = [known.session for known in every if _matches(context, known, options) and not context.stream(known.session)]
-    told = {item.message for item, _ in found.failures}
+    told = {item.message for item in found.problems}
     found = replace(
         found, failures=(*found.failures, *(failure for failure in failures if failure[0].message not in told))
     )

@@ -96,8 +96,11 @@ def _sweep(context: Context, options: SweepOptions) -> tuple[Selection, Result]:
         raise FailedError("not confirmed: nothing was ended", code="declined")
     # The answer may have taken its time: looked at again, and only what was shown is ended.
     shown = {(decision.profile, decision.id) for decision in decisions}
+    before = selection.inventory
+    before = replace(before, known=tuple(item for item in before.known if item.profile.name in before.missed))
+    del selection, decisions  # of ten thousand sessions 17 MB
     with execution.lock(context, wait=options.lock_wait):
-        again = execution.select(context, rules)
+        again = execution.select(context, rules, before)
         if options.plan is not None:
             again = execution.only(again, options.plan.has)
         kept = execution.only(again, lambda session: (session.profile, session.id) in shown)

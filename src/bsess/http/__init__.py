@@ -11,13 +11,14 @@ import io
 import json
 import random
 import time
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, BinaryIO
 from urllib.parse import urlsplit
 
 import httpx
 
-from bsess import network
+from bsess import __version__, network
 from bsess.errors import BsessError, ConfigError, FailedError, UnreachableError
 from bsess.http import body as bodies
 from bsess.http.answer import URL_HINT, Answer, Wanted, date, first_line, retry_after, verdict, what_it_is
@@ -54,8 +55,8 @@ class Access:
 class Client:
     """One worker's connection to one provider. Not for two threads at a time.
 
-    `timeout` bounds one request and `seconds_left` what is left of the command, both in seconds; `log` gets one line
-    for each request, without query or secret.
+    `timeout` bounds one request and `seconds_left` what is left of the command, both in seconds; `log`, if any,
+    gets one line for each request, without query or secret.
     """
 
     def __init__(
@@ -65,7 +66,7 @@ class Client:
         environment: Mapping[str, str],
         timeout: float,
         seconds_left: Callable[[], float],
-        log: Callable[[str], None],
+        log: Callable[[str], None] | None,
     ) -> None:
         self._access = access
         self._secrets = access.secrets
@@ -74,7 +75,7 @@ class Client:
         self._seconds_left = seconds_left
         self._log = log
         self._backend = BoundedBackend()
-        self._clients: dict[str, httpx.Client] = {}
+        self._transports: dict[str, BoundedTransport] = {}
 
     def send(
         self,
@@ -120,10 +121,9 @@ class Client:
         """
         self.check(url)
         self._backend.begin(self._seconds_left())
-        headers = self._headers(url)
         size = 0
         try:
-            with self._client(url).stream("GET", url, headers=headers) as response:
+            with self._answering(httpx.Request("GET", url, headers=self._headers(url))) as response:
                 self._tell("GET", url, str(response.status_code), time.monotonic())
                 if response.status_code != _SUCCESS:
                     raise FailedError(f"{_host(url)} answered {response.status_code}", http_status=response.status_code)
@@ -178,9 +178,9 @@ class Client:
 
     def close(self) -> None:
         """Let go of the connections."""
-        for client in self._clients.values():
-            client.close()
-        self._clients.clear()
+        for transport in self._transports.values():
+            transport.close()
+        self._transports.clear()
 
     def check(self, url: str) -> None:
         """Refuse, before anything is sent, a URL of another kind and plain http beyond loopback. Raises ConfigError."""
@@ -207,10 +207,11 @@ class Client:
         if body is not None:
             content = json.dumps(body).encode()
             headers["content-type"] = "application/json"
-        self._backend.begin(left)
+        # Through a proxy the first thing written may be what opens the way.
+        self._backend.begin(left, body=content is not None and network.proxy_for(url, self._environment) is None)
         began = time.monotonic()
         try:
-            with self._client(url).stream(method, url, content=content, headers=headers) as response:
+            with self._answering(httpx.Request(method, url, content=content, headers=headers)) as response:
                 received = time.time()
                 file = self._large(response) if wanted is Wanted.FILE and response.is_success else None
                 data = b"" if file else self._body(response, needed=wanted is not Wanted.STATUS)
@@ -219,8 +220,6 @@ class Client:
             self._tell(method, url, said, began)
             raise ExchangeError(said, sent=self._backend.sent, passing=_is_passing(error)) from error
         except (httpx.InvalidURL, UnicodeError) as error:
-            if self._backend.sent:  # httpx reads where a redirect leads, although it does not go there
-                raise ExchangeError("its answer leads to no URL", sent=True, passing=False) from error
             raise ConfigError(f"{mask_url(url)} is no URL", code="url") from error
         self._tell(method, url, str(response.status_code), began)
         server_time = date(response.headers)
@@ -228,12 +227,14 @@ class Client:
 
     def _headers(self, url: str) -> dict[str, str]:
         # Asked for uncompressed: a bomb is then the server's fault alone, and is still bounded.
-        headers = {"accept-encoding": "identity"}
+        headers = {"accept-encoding": "identity", "user-agent": f"bsess/{__version__}"}
         if network.origin(url) == network.origin(self._access.origin):
             headers |= {key.lower(): value for key, value in self._access.headers.items()}
         return headers
 
     def _tell(self, method: str, url: str, result: str, began: float) -> None:
+        if self._log is None:
+            return
         shown = urlsplit(url)._replace(query="", fragment="").geturl()
         self._log(f"{method} {self.redact(shown)} {self.redact(result)} {(time.monotonic() - began) * 1000:.0f} ms")
 
@@ -254,15 +255,24 @@ class Client:
                 hint="TMPDIR names the folder",
             ) from error
 
-    def _client(self, url: str) -> httpx.Client:
+    @contextmanager
+    def _answering(self, request: httpx.Request) -> Iterator[httpx.Response]:
+        # httpx without its client: that looks for cookies, redirects and logins, which no provider has, for 0.3 ms.
+        response = self._transport(str(request.url)).handle_request(request)
+        response.request = request
+        try:
+            yield response
+        finally:
+            response.close()
+
+    def _transport(self, url: str) -> BoundedTransport:
         proxy = network.proxy_for(url, self._environment)
         secure = url.startswith("https:") or (proxy or "").startswith("https:")
         key = f"{proxy} {secure}"
-        if key not in self._clients:
+        if key not in self._transports:
             context = network.trusting(network.certificates(self._environment)) if secure else network.trusting_nobody()
-            transport = BoundedTransport(self._backend, context, proxy)
-            self._clients[key] = httpx.Client(transport=transport, trust_env=False, follow_redirects=False)
-        return self._clients[key]
+            self._transports[key] = BoundedTransport(self._backend, context, proxy)
+        return self._transports[key]
 
     def _pause(self, attempt: int) -> bool:
         """Wait before another attempt, longer each time; False at once where the deadline leaves no time for it."""

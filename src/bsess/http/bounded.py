@@ -28,13 +28,20 @@ class _BoundedStream(httpcore.NetworkStream):
     def __init__(self, stream: httpcore.NetworkStream, backend: BoundedBackend) -> None:
         self._stream = stream
         self._backend = backend
+        self._held = b""
 
     def read(self, max_bytes: int, timeout: float | None = None) -> bytes:  # noqa: ARG002
         return self._stream.read(max_bytes, self._backend.left(httpcore.ReadTimeout))
 
     def write(self, buffer: bytes, timeout: float | None = None) -> None:  # noqa: ARG002
+        if self._backend.hold:
+            # The head of a request with a body: both leave together, in one packet.
+            self._backend.hold = False
+            self._held = buffer
+            return
         self._backend.sent = True
-        self._stream.write(buffer, self._backend.left(httpcore.WriteTimeout))
+        held, self._held = self._held, b""
+        self._stream.write(held + buffer, self._backend.left(httpcore.WriteTimeout))
 
     def close(self) -> None:
         self._stream.close()
@@ -62,11 +69,13 @@ class BoundedBackend(httpcore.NetworkBackend):
         self._backend = httpcore.SyncBackend()
         self._until = 0.0
         self.sent = False
+        self.hold = False
 
-    def begin(self, seconds: float) -> None:
-        """Give the next request so many seconds in all."""
+    def begin(self, seconds: float, *, body: bool = False) -> None:
+        """Give the next request so many seconds in all; with a `body` what is written first is its head alone."""
         self._until = time.monotonic() + seconds
         self.sent = False
+        self.hold = body
 
     def left(self, late: type[Exception]) -> float:
         """Return the seconds left; raises `late` where there are none."""

@@ -134,6 +134,7 @@ _COLUMNS = [
     "query_url",
 ]
 _TIMES = [name for name in _COLUMNS if name.endswith(("_at", "_by", "_until"))]
+_FORGOTTEN = dict.fromkeys(("connect_url", "stop_url", "query_url", "claim", "claimed_at"))
 _EVENT_COLUMNS = ["at", "event", "command", "id", "profile", "provider", "owner", "run", "outcome", "reason"]
 _SELECT = f"SELECT {', '.join(_COLUMNS)} FROM session"  # noqa: S608  our own column names
 _INSERT = f"INSERT INTO session ({', '.join(_COLUMNS)}) VALUES ({', '.join('?' * len(_COLUMNS))})"  # noqa: S608
@@ -179,10 +180,10 @@ class SqliteLedger:
 
     def change(self, row: Row, *, event: Event | None = None) -> Row | None:
         """Write a row by compare-and-set, a closed one without its secrets."""
-        changed = replace(row, version=row.version + 1)
-        if changed.state is RowState.CLOSED:
-            changed = replace(changed, connect_url=None, stop_url=None, query_url=None, claim=None, claimed_at=None)
-        with self._failing(), self._transaction():
+        secrets = _FORGOTTEN if row.state is RowState.CLOSED else {}
+        changed = replace(row, version=row.version + 1, **secrets)  # type: ignore[arg-type]
+        with self._failing(), self._lock if event is None else self._transaction():
+            # Alone, a statement is a transaction.
             cursor = self._connection.execute(_UPDATE, (*_values(changed), row.key, row.version))
             if cursor.rowcount != 1:
                 return None

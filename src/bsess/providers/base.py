@@ -49,10 +49,6 @@ def _endless() -> float:
     return float("inf")
 
 
-def _silent(_: str) -> None:
-    return None
-
-
 @dataclass(frozen=True, slots=True)
 class ProviderSettings:
     """What an adapter is built from: one profile, resolved. `options` holds the profile's further keys.
@@ -73,7 +69,7 @@ class ProviderSettings:
     token: Callable[[], Token] = _no_token
     timeout: float = 30.0
     seconds_left: Callable[[], float] = _endless
-    log: Callable[[str], None] = _silent
+    log: Callable[[str], None] | None = None
 
 
 @dataclass(frozen=True, slots=True)

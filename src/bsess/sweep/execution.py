@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 LOCK_FILE = "sweep.lock"
 LOCK_PAUSE_SECONDS = 0.05
 WAIT_SECONDS = 60.0
+# A listing takes one request, of at most 30 s unless --timeout says otherwise, which is repeated where that may help.
+LOOK_SECONDS = 120.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,9 +49,14 @@ class Selection:
         return sorted(chosen, key=lambda item: item[0].session.created_at or 0.0)
 
 
-def select(context: Context, rules: Rules) -> Selection:
-    """Look and decide; the one selection behind the dry run and the run."""
-    found = inventory.look(context, sorted(rules.profiles))
+def select(context: Context, rules: Rules, before: Inventory | None = None) -> Selection:
+    """Look and decide; the one selection behind the dry run and the run. Who did not answer `before` is not asked.
+
+    A provider that is slow or down keeps no other one's sessions waiting: half of what is left of the deadline is for
+    those that answered.
+    """
+    with context.within(min(LOOK_SECONDS, context.seconds_left() / 2)):
+        found = inventory.look(context, sorted(rules.profiles), before=before)
     now = context.now()
     decided = tuple((known, decide(facts(context, known), rules, now)) for known in found.known)
     return Selection(found, decided)
