@@ -594,6 +594,48 @@ def test_what_carries_another_owners_tag_is_not_adopted_by_the_way(bb, base):
     assert base.running() == []
 
 
+def test_adopting_what_is_mine_takes_nothing_from_it(bb, base):
+    with strangers.a_process() as owner:
+        made = bb.create("--ttl", "2h", "--owner-pid", str(owner.pid))["id"]
+        bb.ok("adopt", made, "--label", "job=1")
+        swept = bb.ok("sweep", "--older-than", "0s", "--min-age", "0s", "--yes", "-o", "json")
+    (decision,) = swept.json["data"]["decisions"]
+    assert (decision["decision"], decision["reason"]) == ("spare", "its owner process lives")
+    (row,) = bb.rows()
+    assert row["expires_at"] - row["created_at"] > 7000
+    assert json.loads(row["labels"]) == {"job": "1"}
+
+
+def test_what_is_adopted_keeps_the_end_that_it_has(bb, base):
+    made = base.put(ttl=7200)
+    bb.ok("adopt", made)
+    assert bb.rows()[0]["expires_at"] > time.time() + 7000
+    bb.ok("adopt", made, "--ttl", "10m")
+    assert bb.rows()[0]["expires_at"] < time.time() + 700
+
+
+def test_what_the_ledger_says_is_anothers_is_not_adopted_by_the_way(bb, base):
+    made = base.put()
+    bb.ok("adopt", made, env={"BSESS_OWNER": "she"})
+    assert bb.run("adopt", made).code == 1
+    bb.ok("adopt", made, "--foreign")
+    assert bb.rows()[0]["owner"] == "me"
+
+
+def test_a_profile_that_was_renamed_still_leads_to_its_sessions(bb, base):
+    made = bb.create()["id"]
+    other = base.put()
+    bb.ok("adopt", other)
+    write_config(bb, f'default = "new"\n[profiles.new]\nprovider = "browserbase"\nurl = "{base.url}"\n')
+    assert made in bb.ok("show", made[:12]).out
+    bb.ok("close", made[:12])
+    assert base.running() == [other]
+    write_config(bb)
+    shown = bb.run("close", other, "--dry-run", env={"BROWSERBASE_API_KEY": ""})
+    assert (shown.code, shown.out) == (2, "")
+    assert "not configured any more" in shown.err
+
+
 def test_a_key_of_mine_in_a_record_of_hers_makes_nothing_mine(bb, base):
     """Whoever shares the account can read the key of a create that is under way."""
     base.misbehave |= {"Sessions_create": "lost", "Sessions_list": 500}
@@ -677,11 +719,13 @@ def test_only_a_web_page_is_opened(bb, base, url):
 
 
 def test_a_contexts_id_is_told_in_every_format_that_names_things(bb, base):
-    made = bb.ok("context", "create", "-o", "name").out.strip()
-    assert made in base.contexts
+    for form in ("name", "table", "tsv"):
+        assert bb.ok("context", "create", "-o", form).out.strip() in base.contexts
+    assert bb.ok("context", "create", "-o", "jsonl").json["text"] in base.contexts
+    assert bb.ok("context", "create", "-o", "json").json["data"]["text"] in base.contexts
     for form in ("url", "env"):
         assert bb.run("context", "create", "-o", form).code == 2
-    assert len(base.contexts) == 1
+    assert len(base.contexts) == 5
     answering(base, "Contexts_create", {"id": EVIL})
     ended = bb.run("context", "create")
     assert (ended.code, ended.out) == (5, "")

@@ -128,6 +128,20 @@ def look(
     )
 
 
+def profile_of(context: Context, row: Row) -> Profile | None:
+    """Return the profile that leads to a row's session: its own, else one that was renamed; None where none does."""
+    own = context.config.profiles.get(row.profile)
+    if own is not None:
+        return own
+    for profile in context.config.profiles.values():
+        try:
+            if same_account(row, context.provider(profile)):
+                return profile
+        except BsessError:
+            continue
+    return None
+
+
 def _namesakes(context: Context, rows: Iterable[Row], names: Sequence[str], provider: Provider) -> list[Profile]:
     """Return the profiles beside those named that made some of these rows and lead to the same account still."""
     found = []

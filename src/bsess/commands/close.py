@@ -154,7 +154,14 @@ def _planned(decisions: list[Decision], done: Sequence[Outcome]) -> Result:
     kept = [
         Decision(item.id, item.profile, item.provider, end=False, reason=item.reason or item.outcome) for item in done
     ]
-    return Result("close", outcomes=(), decisions=(*decisions, *kept))
+    failed = [item for item in done if item.problem is not None]
+    return Result(
+        "close",
+        exit_code=verdict.of_outcomes(failed),
+        outcomes=(),
+        decisions=(*decisions, *kept),
+        errors=verdict.problems_of(failed),
+    )
 
 
 def _decision(target: Target) -> Decision:
@@ -244,7 +251,7 @@ def _of_row(
 
     if row.state is RowState.CLOSED:
         return outcome(OutcomeKind.ALREADY_CLOSED, "the ledger has its end")
-    profile = context.config.profiles.get(row.profile)
+    profile = inventory.profile_of(context, row)
     if profile is None:
         return _unresolved(row)
     mine = row.owner == context.config.owner.value

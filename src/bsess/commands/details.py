@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, cast
 from urllib.parse import urlsplit
 
-from bsess import naming, whole
+from bsess import inventory, naming, whole
 from bsess.errors import FailedError, NotFoundError, UsageError
 from bsess.known import known_session
 from bsess.model import Result
@@ -42,8 +42,9 @@ def named(context: Context, name: str, profile: str | None) -> Named:
     naming.check(name)
     profile_name, session_id = naming.split(context, name)
     row = naming.find_row(context, session_id, profile_name or profile)
-    if row is not None and row.profile in context.config.profiles:
-        return Named(row.shown_id, context.config.profiles[row.profile], row)
+    leading = None if row is None else inventory.profile_of(context, row)
+    if row is not None and leading is not None:
+        return Named(row.shown_id, leading, row)
     return Named(session_id, context.config.profile(profile_name or profile), None)
 
 

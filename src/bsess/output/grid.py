@@ -35,6 +35,8 @@ def main_records(result: Result, view: View) -> list[dict[str, object]]:
         return [records.session(item, view) for item in result.sessions]
     if result.tag is not None:
         return [dict(result.tag)]
+    if result.text is not None:
+        return [{"text": clean(line)} for line in result.text.split("\n")]
     if result.outcomes:
         return [records.outcome(item) for item in result.outcomes]
     if result.decisions is not None and not result.outcomes:
