@@ -645,7 +645,7 @@ def test_a_key_of_mine_in_a_record_of_hers_makes_nothing_mine(bb, base):
     base.sessions.clear()
     hers = base.put(metadata={"bsess_owner": "she", "bsess_key": row["key"]}, age=7200, ttl=60)
     bb.ok("sweep", "--yes")
-    bb.ok("close", "--all", "--yes")
+    assert bb.run("close", "--all", "--yes").code == 5, "what was lost may exist"
     assert base.running() == [hers]
     assert {item["id"]: item["mine"] for item in bb.ok("list", "-p", "bb", "-o", "json").sessions}[hers] is False
 
@@ -655,6 +655,34 @@ def test_an_owner_that_only_looks_like_me_is_shown_as_it_is(bb, base, name):
     base.put(metadata={"bsess_owner": name})
     shown = bb.ok("list", "-p", "bb", "-o", "table").out
     assert name.encode("unicode_escape").decode() in shown
+
+
+@pytest.mark.parametrize("listing", [401, 500])
+def test_what_nobody_sees_is_not_called_closed(bb, base, listing):
+    """A create that was lost, closed while the account lists nothing."""
+    base.misbehave |= {"Sessions_create": "lost", "Sessions_list": 500}
+    assert bb.run("create", "--deadline", "4s").code == 5
+    base.misbehave = {"Sessions_list": listing}
+    ended = bb.run("close", "--all", "--yes", "-p", "bb", "-o", "json", "--deadline", "4s")
+    assert ended.code in (4, 5)
+    assert [item["outcome"] for item in ended.outcomes] == ["failed" if listing == 401 else "unknown"]
+    assert len(bb.rows()) == 1
+    base.misbehave = {}
+    bb.ok("sweep", "--yes")
+    assert base.running() == []
+
+
+def test_a_row_that_cannot_be_read_is_said(bb, base):
+    answering(base, "Sessions_list", [5, None])
+    ended = bb.run("sweep", "--yes")
+    assert ended.code == 3
+    assert "rows of its listing cannot be read" in ended.err
+
+
+def test_a_dry_run_shows_no_end_of_what_is_not_there(bb, base):
+    ended = bb.run("close", "zzzzzz99", "--dry-run")
+    assert (ended.code, ended.out) == (1, "")
+    assert bb.run("close", "zzzzzz99", "--dry-run", "--ignore-not-found").code == 0
 
 
 def test_a_lost_create_says_that_it_may_have_been_made(bb, base):

@@ -37,7 +37,7 @@ CREATE = [
     "return:_read_answer",
     "return:LocalProvider.create",
     "call:SqliteLedger.change",
-    "c_return:execute@SqliteLedger.change",
+    "c_return:execute@SqliteLedger._change",
     "return:SqliteLedger.change",
     "return:create",
     "call:Renderer.render",
@@ -57,7 +57,7 @@ CLOSE_FORCED = [
     "return:remove",
     "return:LocalProvider.close",
     "call:_settle",
-    "c_return:execute@SqliteLedger.change#2",
+    "c_return:execute@SqliteLedger._change#2",
     "return:_settle",
     "call:Renderer.render",
 ]

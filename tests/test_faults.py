@@ -246,7 +246,7 @@ FAULTS = {
     "200 MB": Fault(behaving(faults.flood), MAYBE_MADE, CLOSED),
     "gzip bomb": Fault(exploding, MAYBE_MADE, CLOSED),
     "302 to no host": Fault(saying(302, location="https://xn--.invalid/"), MAYBE_MADE, MAYBE_CLOSED_AT_ONCE),
-    "302 to no port": Fault(saying(302, location="http://127.0.0.1:x/"), MAYBE_MADE, MAYBE_CLOSED),
+    "302 to no port": Fault(saying(302, location="http://127.0.0.1:x/"), MAYBE_MADE, MAYBE_CLOSED_AT_ONCE),
     "302 elsewhere": Fault(redirecting(302), MAYBE_MADE, MAYBE_CLOSED_AT_ONCE),
     "307 elsewhere": Fault(redirecting(307), MAYBE_MADE, MAYBE_CLOSED_AT_ONCE),
 }

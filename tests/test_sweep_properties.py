@@ -85,8 +85,12 @@ class Ledger:
             self.rows[row.key] = replace(row, version=row.version + 1)
             return self.rows[row.key]
 
-    def insert(self, row, *, event):
-        self.rows[row.key] = row
+    def change_all(self, changes):
+        for row, event in changes:
+            self.change(row, event=event)
+
+    def insert(self, rows):
+        self.rows |= {row.key: row for row, _ in rows}
 
     def get(self, key):
         return self.rows.get(key)

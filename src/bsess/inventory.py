@@ -108,6 +108,10 @@ def look(
         told = told or bool(joined or gone) or any(profile.source != config.DEFAULT for profile in group)
         known.extend(joined)
         ended.extend(gone)
+        if listing.unreadable:
+            rows_of_it = "one row" if listing.unreadable == 1 else f"{listing.unreadable} rows"
+            message = f"profile {group[0].name}: {rows_of_it} of its listing cannot be read, and may be sessions"
+            failures.append((Problem("malformed", message), ExitCode.UNREACHABLE))
         if isinstance(browsers, BsessError):
             failures.append((problem(browsers, profile=group[0].name), browsers.exit_code))
         else:

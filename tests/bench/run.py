@@ -185,7 +185,7 @@ for index in range(count):
               state=RowState.OPEN, owner="me", created_at=now, changed_at=now, id=f"id-{number}-{index}")
     event = Event(at=now, event="created", command="bench", id=row.id, profile="p", provider="memory", owner="me")
     began = time.perf_counter()
-    ledger.insert(row, event=event)
+    ledger.insert([(row, event)])
     took.append(time.perf_counter() - began)
     if len(sys.argv) > 4:
         time.sleep(0.01)

@@ -8,7 +8,7 @@ from threading import Event
 from typing import TYPE_CHECKING, TypeVar
 
 from bsess.closing import outcomes
-from bsess.closing.one import Accepted, ask, conclude
+from bsess.closing.one import Asked, ask, conclude
 from bsess.errors import BsessError
 from bsess.providers.base import CloseAnswer, CloseState
 
@@ -58,12 +58,15 @@ class _Wanted:
     manner: Manner
 
 
+_Answered = tuple[_Wanted, "Outcome | Asked"]
+
+
 @dataclass(frozen=True, slots=True)
 class _Waiting:
-    """A session that was accepted, and the time (monotonic) until which it is looked for."""
+    """A session that nobody has seen gone, and the time (monotonic) until which it is looked for."""
 
     index: int
-    accepted: Accepted
+    asked: Asked
     until: float
 
 
@@ -79,7 +82,7 @@ class _Lane:
     def run(self) -> Iterator[tuple[int, Outcome]]:
         """End them all, and yield each outcome as it comes."""
         if len(self.wanted) == 1:
-            yield from self._taken(self.wanted[0], self._asked(self.wanted[0]))
+            yield from self._taken([(self.wanted[0], self._asked(self.wanted[0]))])
             yield from self._seen_gone(None)
             return
         from concurrent.futures import ThreadPoolExecutor  # 6 ms, and one close needs none
@@ -88,14 +91,16 @@ class _Lane:
         size = self.context.workers * BATCH_OF_A_WORKER
         with ThreadPoolExecutor(min(self.context.workers, len(self.wanted)), thread_name_prefix="close") as pool:
             try:
-                told: SimpleQueue[tuple[_Wanted, Outcome | Accepted] | BaseException] = SimpleQueue()
+                told: SimpleQueue[_Answered | BaseException] = SimpleQueue()
                 for item in self.wanted[:size]:
                     pool.submit(self._ask, item, told)
-                for number in range(len(self.wanted)):
-                    wanted, asked = _result(told.get())
-                    for item in self.wanted[number + size : number + size + 1]:
+                done = 0
+                while done < len(self.wanted):
+                    batch = _all_of(told)
+                    for item in self.wanted[done + size : done + size + len(batch)]:
                         pool.submit(self._ask, item, told)
-                    yield from self._taken(wanted, asked)
+                    done += len(batch)
+                    yield from self._taken(batch)
                     if len(self._waiting) >= size:
                         yield from self._look(pool)
                 yield from self._seen_gone(pool)
@@ -103,24 +108,29 @@ class _Lane:
                 pool.shutdown(wait=False, cancel_futures=True)
                 raise
 
-    def _asked(self, wanted: _Wanted) -> Outcome | Accepted:
+    def _asked(self, wanted: _Wanted) -> Outcome | Asked:
         if self.stop.is_set() or self.context.seconds_left() <= 0:
             return outcomes.skipped(wanted.target)
         return ask(self.context, wanted.target, wanted.manner)
 
-    def _ask(self, wanted: _Wanted, told: SimpleQueue[tuple[_Wanted, Outcome | Accepted] | BaseException]) -> None:
+    def _ask(self, wanted: _Wanted, told: SimpleQueue[_Answered | BaseException]) -> None:
         try:
             told.put((wanted, self._asked(wanted)))
         except BaseException as error:  # noqa: BLE001  raised again by whoever reads the queue
             told.put(error)
 
-    def _taken(self, wanted: _Wanted, asked: Outcome | Accepted) -> Iterator[tuple[int, Outcome]]:
-        if not isinstance(asked, Accepted):
-            yield wanted.index, asked
-        elif wanted.manner.wait is None:
-            yield wanted.index, conclude(self.context, asked, asked.answer)
-        else:
-            self._waiting.append(_Waiting(wanted.index, asked, time.monotonic() + wanted.manner.wait))
+    def _taken(self, batch: Sequence[_Answered]) -> Iterator[tuple[int, Outcome]]:
+        """Yield what is settled, and keep what is to be looked for."""
+        settled: list[tuple[_Wanted, Asked]] = []
+        for wanted, asked in batch:
+            if not isinstance(asked, Asked):
+                yield wanted.index, asked
+            elif asked.unseen and wanted.manner.wait is not None:
+                self._waiting.append(_Waiting(wanted.index, asked, time.monotonic() + wanted.manner.wait))
+            else:
+                settled.append((wanted, asked))
+        concluded = conclude(self.context, [(asked, asked.answer) for _, asked in settled])
+        yield from ((wanted.index, outcome) for (wanted, _), outcome in zip(settled, concluded, strict=True))
 
     def _seen_gone(self, pool: ThreadPoolExecutor | None) -> Iterator[tuple[int, Outcome]]:
         pause = LOOK_SECONDS
@@ -132,12 +142,15 @@ class _Lane:
 
     def _look(self, pool: ThreadPoolExecutor | None) -> Iterator[tuple[int, Outcome]]:
         waiting, self._waiting = self._waiting, []
+        settled: list[tuple[_Waiting, CloseAnswer | BsessError]] = []
         for item, found in self._found(waiting, pool):
             answer = self._answer(item, found)
             if answer is None:
                 self._waiting.append(item)
             else:
-                yield item.index, conclude(self.context, item.accepted, answer)
+                settled.append((item, answer))
+        concluded = conclude(self.context, [(item.asked, answer) for item, answer in settled])
+        yield from ((item.index, outcome) for (item, _), outcome in zip(settled, concluded, strict=True))
 
     def _found(
         self, waiting: list[_Waiting], pool: ThreadPoolExecutor | None
@@ -146,7 +159,7 @@ class _Lane:
         # Of several one listing says most; and a listing alone can tell against an answer that there is none.
         if len(waiting) > 1 or any(_is_doubted(item) for item in waiting):
             try:
-                listing = self.context.provider(waiting[0].accepted.target.profile).list()
+                listing = self.context.provider(waiting[0].asked.target.profile).list()
             except BsessError as error:
                 yield from ((item, error) for item in waiting)
                 return
@@ -160,29 +173,40 @@ class _Lane:
 
     def _get(self, item: _Waiting) -> RemoteSession | BsessError | None:
         try:
-            return self.context.provider(item.accepted.target.profile).get(_id(item))
+            return self.context.provider(item.asked.target.profile).get(_id(item))
         except BsessError as error:
             return error
 
     def _answer(self, item: _Waiting, found: RemoteSession | BsessError | None) -> CloseAnswer | BsessError | None:
         """Return what a look settles; None where it is to be looked again."""
-        accepted = item.accepted.answer
+        answer = item.asked.answer
+        if isinstance(answer, BsessError):
+            return answer
         if not isinstance(found, BsessError):
             if found is None or not found.live:
                 if _is_doubted(item):
-                    return accepted
-                return replace(accepted, state=CloseState.ENDED, provider_status=found.status if found else None)
-            accepted = replace(accepted, provider_status=found.status)
+                    return answer
+                return replace(answer, state=CloseState.ENDED, provider_status=found.status if found else None)
+            answer = replace(answer, provider_status=found.status)
         if self.context.seconds_left() <= 0:
             # The deadline cut the wait short: accepted is all that can be said.
-            return replace(accepted, state=CloseState.STILL_LIVE) if _is_doubted(item) else accepted
+            return replace(answer, state=CloseState.STILL_LIVE) if _is_doubted(item) else answer
         if isinstance(found, BsessError):
             return found
-        return replace(accepted, state=CloseState.STILL_LIVE) if time.monotonic() >= item.until else None
+        return replace(answer, state=CloseState.STILL_LIVE) if time.monotonic() >= item.until else None
 
 
 def _is_doubted(item: _Waiting) -> bool:
-    return item.accepted.answer.state is CloseState.ABSENT
+    # Its provider says that there is none, and listed it.
+    return isinstance(item.asked.answer, CloseAnswer) and item.asked.answer.state is CloseState.ABSENT
+
+
+def _all_of(told: SimpleQueue[_Answered | BaseException]) -> list[_Answered]:
+    """Wait for an item, and return it with all that are there already: they are written together."""
+    batch = [_result(told.get())]
+    while not told.empty():
+        batch.append(_result(told.get()))
+    return batch
 
 
 def _result(item: _Item | BaseException) -> _Item:
@@ -192,7 +216,7 @@ def _result(item: _Item | BaseException) -> _Item:
 
 
 def _id(item: _Waiting) -> str:
-    return item.accepted.target.id
+    return item.asked.target.id
 
 
 def _together(lanes: Sequence[_Lane]) -> Iterator[tuple[int, Outcome]]:

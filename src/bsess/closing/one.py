@@ -4,20 +4,23 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from bsess import inventory
 from bsess.closing import outcomes
 from bsess.context import Context, liveness, new_key, this_process, unseal
-from bsess.errors import BsessError, LedgerError
-from bsess.known import same_account
+from bsess.errors import BsessError, LedgerError, UnreachableError
+from bsess.known import carries, same_account, slack_of
 from bsess.ledger import Row, RowState
 from bsess.model import Event, Liveness, Outcome, OutcomeKind
-from bsess.providers.base import CloseAnswer, CloseState, CloseTarget
+from bsess.providers.base import Capability, CloseAnswer, CloseState, CloseTarget
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from bsess.closing import Manner, Target
     from bsess.model import Session
+    from bsess.providers.base import Finds, RemoteSession
 
 # A claim older than this is nobody's: no close takes that long (the slowest provider's close may take 60 s).
 CLAIM_SECONDS = 120.0
@@ -26,26 +29,27 @@ _ENDED = frozenset({OutcomeKind.CLOSED, OutcomeKind.ALREADY_CLOSED})
 
 
 @dataclass(frozen=True, slots=True)
-class Accepted:
-    """A session that its provider was asked to end, and nobody has seen it gone. `row` is claimed.
+class Asked:
+    """A session that its provider was asked to end, and what that answered or failed with. `row` is claimed.
 
-    The provider said yes, or that there is none although it listed it.
+    `unseen`: nobody has seen it gone. The provider said yes, or that there is none although it listed it.
     """
 
     target: Target
     row: Row | None
     manner: Manner
-    answer: CloseAnswer
+    answer: CloseAnswer | BsessError
+    unseen: bool = False
 
 
 def close_one(context: Context, target: Target, manner: Manner) -> Outcome:
     """Ask for one session's end and record the answer. Never raises a BsessError: what went wrong is in the outcome."""
     asked = ask(context, target, manner)
-    return asked if isinstance(asked, Outcome) else conclude(context, asked, asked.answer)
+    return asked if isinstance(asked, Outcome) else conclude(context, [(asked, asked.answer)])[0]
 
 
-def ask(context: Context, target: Target, manner: Manner) -> Outcome | Accepted:
-    """Ask for a session's end; what that settles is recorded. Never raises a BsessError, as `close_one`."""
+def ask(context: Context, target: Target, manner: Manner) -> Outcome | Asked:
+    """Ask for a session's end. Never raises a BsessError, as `close_one`."""
     row = target.row
     claimed: Row | Outcome | None = None
     try:
@@ -60,15 +64,12 @@ def ask(context: Context, target: Target, manner: Manner) -> Outcome | Accepted:
         return outcomes.of_error(target, error)
     if isinstance(claimed, Outcome):
         return claimed
-    row = claimed
     try:
-        answer: CloseAnswer | BsessError = _answer(context, target, row, manner)
+        answer = _answer(context, target, claimed, manner)
     except BsessError as error:
-        answer = error
-    asked = Accepted(target, row, manner, CloseAnswer(CloseState.ACCEPTED))
-    if isinstance(answer, CloseAnswer) and (answer.state is CloseState.ACCEPTED or _is_doubted(target, answer, manner)):
-        return replace(asked, answer=answer)
-    return conclude(context, asked, answer)
+        return Asked(target, claimed, manner, error)
+    unseen = answer.state is CloseState.ACCEPTED or _is_doubted(target, answer, manner)
+    return Asked(target, claimed, manner, answer, unseen=unseen)
 
 
 def _is_doubted(target: Target, answer: CloseAnswer, manner: Manner) -> bool:
@@ -76,16 +77,19 @@ def _is_doubted(target: Target, answer: CloseAnswer, manner: Manner) -> bool:
     return answer.state is CloseState.ABSENT and target.listed and manner.wait is not None
 
 
-def conclude(context: Context, accepted: Accepted, answer: CloseAnswer | BsessError) -> Outcome:
-    """Record how an end that was asked for went on, and return it."""
-    target, row = accepted.target, accepted.row
+def conclude(context: Context, answered: Sequence[tuple[Asked, CloseAnswer | BsessError]]) -> list[Outcome]:
+    """Record what came of ends that were asked for, all at once, and return it."""
+    told = [_outcome(context, asked, answer) for asked, answer in answered]
+    _settle(context, [(asked, outcome) for (asked, _), outcome in zip(answered, told, strict=True)])
+    return told
+
+
+def _outcome(context: Context, asked: Asked, answer: CloseAnswer | BsessError) -> Outcome:
+    target, row = asked.target, asked.row
     if isinstance(answer, BsessError):
-        outcome = outcomes.of_error(target, answer)
-    else:
-        known_here = target.connects or row is None or same_account(row, context.provider(target.profile))
-        outcome = outcomes.of_answer(target, answer, known_here=known_here)
-    _settle(context, row, outcome, accepted.manner)
-    return outcome
+        return outcomes.of_error(target, answer)
+    known_here = target.connects or row is None or same_account(row, context.provider(target.profile))
+    return outcomes.of_answer(target, answer, known_here=known_here)
 
 
 def _recorded(context: Context, target: Target, session: Session) -> Row:
@@ -112,7 +116,7 @@ def _recorded(context: Context, target: Target, session: Session) -> Row:
         claim=this_process(),
         claimed_at=now,
     )
-    context.ledger().insert(row, event=inventory.event(context, row, "found", reason="by its tag"))
+    context.ledger().insert([(row, inventory.event(context, row, "found", reason="by its tag"))])
     return row
 
 
@@ -122,8 +126,31 @@ def _answer(context: Context, target: Target, row: Row | None, manner: Manner) -
 
         return hanging_up.end(context, target.url, wait=manner.wait)
     provider = context.provider(target.profile)
+    session_id = target.id
+    if row is not None and row.id is None and target.id == row.key and Capability.FIND in provider.capabilities:
+        found = _found(context, cast("Finds", provider), row)
+        if found is not None and not found.live:
+            return CloseAnswer(CloseState.GONE, provider_status=found.status)
+        session_id = target.id if found is None else found.id
     stop_url = target.url if row is None else unseal(provider, row.stop_url)
-    return provider.close(CloseTarget(target.id, force=manner.force, recorded=row is not None, stop_url=stop_url))
+    return provider.close(CloseTarget(session_id, force=manner.force, recorded=row is not None, stop_url=stop_url))
+
+
+def _found(context: Context, provider: Finds, row: Row) -> RemoteSession | None:
+    """Return the session of a create that was never answered; None where none is seen and its ttl has passed.
+
+    Raises BsessError before that: that none is seen proves nothing.
+    """
+    matches = [remote for remote in provider.find(row.key) if carries(remote, row)]
+    if matches:
+        return next((remote for remote in matches if remote.live), matches[0])
+    if row.expires_at is not None and row.expires_at + slack_of(row) <= context.now():
+        return None
+    raise UnreachableError(
+        f"{row.key}: its create was never answered, and it may exist",
+        code="lost_create",
+        hint="`bsess sweep` settles it",
+    )
 
 
 def _claim(context: Context, row: Row, *, as_chosen: bool) -> Row | Outcome:
@@ -167,52 +194,54 @@ def claimed_by_other(row: Row, now: float) -> bool:
     return (row.claimed_at or 0.0) + CLAIM_SECONDS > now
 
 
-def _settle(context: Context, row: Row | None, outcome: Outcome, manner: Manner) -> None:
+def _settle(context: Context, concluded: Sequence[tuple[Asked, Outcome]]) -> None:
     """Write what came of it. A ledger that fails now costs the record, not the close: a warning."""
+    known = [(asked.row, asked.manner, outcome) for asked, outcome in concluded if asked.row is not None]
     try:
-        if row is None:
-            _record_foreign(context, outcome, manner)
-            return
-        reason = "; ".join(filter(None, [manner.reason, outcome.reason])) or None
-        line = inventory.event(
-            context,
-            row,
-            _event_of(outcome, manner),
-            outcome=outcome.outcome,
-            reason=reason,
-        )
-        state, failure = row.state, None
-        if outcome.outcome in _ENDED:
-            state = RowState.CLOSED
-        elif outcome.outcome is not OutcomeKind.CLOSING:
-            state = RowState.OPEN if row.id is not None else RowState.INTENT
-            failure = outcome.reason or outcome.outcome
-        changed = replace(row, changed_at=context.now(), claim=None, claimed_at=None, state=state, failure=failure)
-        context.ledger().change(changed, event=line)
+        if known:
+            context.ledger().change_all([_change(context, *item) for item in known])
     except LedgerError as error:
-        context.warn(f"{error.message}; the end of {outcome.id} is not recorded")
+        for _, _, outcome in known:
+            context.warn(f"{error.message}; the end of {outcome.id} is not recorded")
+    foreign = [(asked.manner, outcome) for asked, outcome in concluded if asked.row is None]
+    try:
+        _record_foreign(context, [item for item in foreign if item[1].outcome is not OutcomeKind.NOT_FOUND])
+    except LedgerError as error:
+        context.warn(f"{error.message}; what was ended is not recorded")
+
+
+def _change(context: Context, row: Row, manner: Manner, outcome: Outcome) -> tuple[Row, Event]:
+    reason = "; ".join(filter(None, [manner.reason, outcome.reason])) or None
+    line = inventory.event(context, row, _event_of(outcome, manner), outcome=outcome.outcome, reason=reason)
+    state, failure = row.state, None
+    if outcome.outcome in _ENDED:
+        state = RowState.CLOSED
+    elif outcome.outcome is not OutcomeKind.CLOSING:
+        state = RowState.OPEN if row.id is not None else RowState.INTENT
+        failure = outcome.reason or outcome.outcome
+    changed = replace(row, changed_at=context.now(), claim=None, claimed_at=None, state=state, failure=failure)
+    return changed, line
 
 
 def _event_of(outcome: Outcome, manner: Manner) -> str:
     return manner.event if outcome.outcome in _ENDED or outcome.outcome is OutcomeKind.CLOSING else "failed"
 
 
-def _record_foreign(context: Context, outcome: Outcome, manner: Manner) -> None:
-    ledger = context.ledger_or_none()
-    if ledger is None or outcome.outcome is OutcomeKind.NOT_FOUND:
+def _record_foreign(context: Context, ended: Sequence[tuple[Manner, Outcome]]) -> None:
+    ledger = context.ledger_or_none() if ended else None
+    if ledger is None:
         return
     ledger.record(
-        [
-            Event(
-                at=context.now(),
-                event=_event_of(outcome, manner),
-                command=context.command,
-                id=outcome.id,
-                profile=outcome.profile,
-                provider=outcome.provider,
-                owner=context.config.owner.value,
-                outcome=outcome.outcome,
-                reason=outcome.reason,
-            )
-        ]
+        Event(
+            at=context.now(),
+            event=_event_of(outcome, manner),
+            command=context.command,
+            id=outcome.id,
+            profile=outcome.profile,
+            provider=outcome.provider,
+            owner=context.config.owner.value,
+            outcome=outcome.outcome,
+            reason=outcome.reason,
+        )
+        for manner, outcome in ended
     )

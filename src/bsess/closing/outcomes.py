@@ -38,7 +38,7 @@ def of_answer(target: Target, answer: CloseAnswer, *, known_here: bool) -> Outco
         OutcomeKind.NOT_FOUND: Problem(
             "not_found",
             naming.unknown(target.id, target.profile.name),
-            "`bsess list` shows the sessions; another profile is named with -p",
+            "`bsess list` shows the sessions; the start of an id works for those in the ledger",
             target.id,
         ),
         OutcomeKind.STUCK: Problem(

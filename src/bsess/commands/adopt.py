@@ -120,7 +120,7 @@ def _write(context: Context, fresh: Row, held: Row | None, options: AdoptOptions
     ledger = context.ledger()
     line = inventory.event(context, fresh, "adopted")
     if held is None:
-        ledger.insert(fresh, event=line)
+        ledger.insert([(fresh, line)])
         return fresh
     wanted = replace(held, labels={**held.labels, **options.labels}, changed_at=fresh.changed_at)
     if options.ttl is not None:

@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from bsess import inventory, naming, network, verdict
-from bsess.closing import Manner, Target
+from bsess.closing import Manner, Target, outcomes
 from bsess.closing.many import close_all
 from bsess.errors import BsessError, ConfigError, ExitCode, FailedError, UsageError
 from bsess.known import known_session
 from bsess.ledger import Row, RowState
 from bsess.model import Decision, Outcome, OutcomeKind, Result, Session, Status
-from bsess.providers.base import UNSUPPORTED
+from bsess.providers.base import UNSUPPORTED, CloseAnswer, CloseState
 from bsess.sweep.policy import protection
 
 if TYPE_CHECKING:
@@ -84,7 +84,7 @@ def _close_named(context: Context, options: CloseOptions) -> Result:
             targets.setdefault(found.row.key if found.row else f"{found.profile.name}/{found.id}", found)
     manner = Manner(force=options.force, wait=options.wait)
     if options.dry_run:
-        return _planned([_decision(target) for target in targets.values()], done)
+        return _planned([_decision(target) for target in targets.values()], done, options)
     outcomes = done + close_all(context, list(targets.values()), lambda _: manner, context.emit)
     return Result(
         "close",
@@ -109,7 +109,7 @@ def _close_selected(context: Context, options: CloseOptions) -> Result:
         Decision(k.session.id, k.session.profile, k.session.provider, end=True, reason=_why(options)) for k in chosen
     ]
     if options.dry_run:
-        return _planned(decisions, spared)
+        return _planned(decisions, spared, options)
     if decisions and not context.confirm(decisions):
         raise FailedError("not confirmed: nothing was closed", code="declined")
     for outcome in spared:
@@ -150,17 +150,17 @@ def _why(options: CloseOptions) -> str:
     return "all of mine"
 
 
-def _planned(decisions: list[Decision], done: Sequence[Outcome]) -> Result:
+def _planned(decisions: list[Decision], done: Sequence[Outcome], options: CloseOptions) -> Result:
     kept = [
         Decision(item.id, item.profile, item.provider, end=False, reason=item.reason or item.outcome) for item in done
     ]
     failed = [item for item in done if item.problem is not None]
     return Result(
         "close",
-        exit_code=verdict.of_outcomes(failed),
+        exit_code=verdict.of_outcomes(failed, ignore_not_found=options.ignore_not_found),
         outcomes=(),
         decisions=(*decisions, *kept),
-        errors=verdict.problems_of(failed),
+        errors=verdict.problems_of(failed, ignore_not_found=options.ignore_not_found),
     )
 
 
@@ -303,14 +303,21 @@ def _of_id(
             raise
         return _not_mine(session_id, profile, "the ledger does not know it; its id must be typed")
     if remote is None:
-        if typed or options.foreign:
-            return target
-        return _not_mine(session_id, profile, f"neither the ledger nor profile {profile.name} knows it")
+        return _of_nothing(target, options, typed=typed)
     # A session may have been named by another id than the ledger's.
     row = _row_of(context, remote.id) if remote.id != session_id else None
     if row is not None:
         return _of_row(context, row, options, typed=typed)
     return _of_remote(context, target, remote, options, typed=typed)
+
+
+def _of_nothing(target: Target, options: CloseOptions, *, typed: bool) -> Target | Outcome:
+    """Resolve an id that nobody knows: it is asked for all the same, where it was typed."""
+    if options.dry_run and typed:
+        return outcomes.of_answer(target, CloseAnswer(CloseState.ABSENT), known_here=True)
+    if typed or options.foreign:
+        return target
+    return _not_mine(target.id, target.profile, f"neither the ledger nor profile {target.profile.name} knows it")
 
 
 def _of_remote(

@@ -83,13 +83,13 @@ def live(context: Context, name: str, profile: str | None, *, pages: bool, brows
     shown = [clean(url) for url in urls if isinstance(url, str) and url]
     if not shown:
         raise FailedError(f"{wanted.id}: it has no live view now", code="no_live_view", session=wanted.id)
+    if any(urlsplit(url).scheme not in ("http", "https") for url in shown):
+        raise FailedError(
+            f"{wanted.id}: what stands for its live view is no web page", code="no_live_view", session=wanted.id
+        )
     if browse:
         import webbrowser
 
-        if urlsplit(shown[0]).scheme not in ("http", "https"):
-            raise FailedError(
-                f"{wanted.id}: what stands for its live view is no web page", code="no_live_view", session=wanted.id
-            )
         if not webbrowser.open(shown[0]):
             raise FailedError("no browser of this machine opens it", code="no_browser", hint="leave --open out")
     return Result("live", text="\n".join(shown))
@@ -157,6 +157,6 @@ def _telling(context: Context, name: str, profile: str | None, what: str) -> tup
 def _unknown(wanted: Named) -> NotFoundError:
     return NotFoundError(
         naming.unknown(wanted.id, wanted.profile.name),
-        hint="`bsess list` shows the sessions; another profile is named with -p",
+        hint="`bsess list` shows the sessions; the start of an id works for those in the ledger",
         session=wanted.id,
     )

@@ -11,7 +11,7 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Mapping, Sequence
 
     from bsess.model import Event, Process
 
@@ -85,8 +85,11 @@ class Ledger(Protocol):
     def change(self, row: Row, *, event: Event | None = None) -> Row | None:
         """Write `row` over the one with the same key and version, and with it the event."""
 
-    def insert(self, row: Row, *, event: Event) -> None:
-        """Record a session that exists already."""
+    def change_all(self, changes: Sequence[tuple[Row, Event]]) -> None:
+        """Write many rows at once, each with its event; those that another process was first with are left out."""
+
+    def insert(self, rows: Sequence[tuple[Row, Event]]) -> None:
+        """Record sessions that exist already, each with its event."""
 
     def renew(self, key: str, until: float) -> bool:
         """Prolong the lease of an open row, whatever else changed in it; False where it is closed."""

@@ -25,7 +25,7 @@ from bsess.ledger import Row, RowState
 from bsess.model import Event, Process
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Sequence
 
 FILE = "ledger.sqlite3"
 LOCK_FILE = "ledger.lock"
@@ -172,24 +172,23 @@ class SqliteLedger:
             finally:
                 self._connection.execute("PRAGMA synchronous = NORMAL")
 
-    def insert(self, row: Row, *, event: Event) -> None:
-        """Record a session that exists already."""
+    def insert(self, rows: Sequence[tuple[Row, Event]]) -> None:
+        """Record sessions that exist already, in one transaction."""
         with self._failing(), self._transaction():
-            self._connection.execute(_INSERT, _values(row))
-            self._connection.execute(_INSERT_EVENT, _event_values(event))
+            self._connection.executemany(_INSERT, [_values(row) for row, _ in rows])
+            self._connection.executemany(_INSERT_EVENT, [_event_values(event) for _, event in rows])
 
     def change(self, row: Row, *, event: Event | None = None) -> Row | None:
         """Write a row by compare-and-set, a closed one without its secrets."""
-        secrets = _FORGOTTEN if row.state is RowState.CLOSED else {}
-        changed = replace(row, version=row.version + 1, **secrets)  # type: ignore[arg-type]
         with self._failing(), self._lock if event is None else self._transaction():
             # Alone, a statement is a transaction.
-            cursor = self._connection.execute(_UPDATE, (*_values(changed), row.key, row.version))
-            if cursor.rowcount != 1:
-                return None
-            if event is not None:
-                self._connection.execute(_INSERT_EVENT, _event_values(event))
-        return changed
+            return self._change(row, event)
+
+    def change_all(self, changes: Sequence[tuple[Row, Event]]) -> None:
+        """Write many rows by compare-and-set, in one transaction."""
+        with self._failing(), self._transaction():
+            for row, event in changes:
+                self._change(row, event)
 
     def renew(self, key: str, until: float) -> bool:
         """Prolong a lease without touching the row's version: a renewal takes nothing from anybody."""
@@ -237,6 +236,16 @@ class SqliteLedger:
         """Close the file. Nothing is lost if this is never called."""
         with self._lock:
             self._connection.close()
+
+    def _change(self, row: Row, event: Event | None) -> Row | None:
+        secrets = _FORGOTTEN if row.state is RowState.CLOSED else {}
+        changed = replace(row, version=row.version + 1, **secrets)  # type: ignore[arg-type]
+        cursor = self._connection.execute(_UPDATE, (*_values(changed), row.key, row.version))
+        if cursor.rowcount != 1:
+            return None
+        if event is not None:
+            self._connection.execute(_INSERT_EVENT, _event_values(event))
+        return changed
 
     def _rows(self, query: str, values: tuple[object, ...] = ()) -> list[Row]:
         with self._failing():

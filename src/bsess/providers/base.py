@@ -119,13 +119,14 @@ class Listing:
 
     `complete`: all of its sessions are in it. `settle_seconds`: a session missing from a complete listing has ended
     if nothing changed in its row for that long before the listing began. `ttl_is_proof`: this provider lists nothing,
-    so that the ttl alone tells that a session has ended.
+    so that the ttl alone tells that a session has ended. `unreadable`: so many rows of it name no session.
     """
 
     sessions: tuple[RemoteSession, ...]
     complete: bool = True
     settle_seconds: float = 60.0
     ttl_is_proof: bool = False
+    unreadable: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -115,9 +115,9 @@ class BrowserbaseProvider:
 
     def list(self) -> Listing:
         """Return the sessions that run or wait. One of a status that has no name yet is in neither list."""
-        found = [item for status in ("RUNNING", "PENDING") for item in self._sessions({"status": status})]
-        unique = {item.id: item for item in found}
-        return Listing(sessions=tuple(unique.values()), complete=False)
+        found = [item for status in ("RUNNING", "PENDING") for item in self._rows({"status": status})]
+        unique = {item.id: item for item in found if item is not None}
+        return Listing(sessions=tuple(unique.values()), complete=False, unreadable=found.count(None))
 
     def past(self, status: str | None, labels: Mapping[str, str]) -> Iterator[RemoteSession]:
         """Yield the sessions of a status, or of all, ended ones too; of several labels one is asked for there."""
@@ -332,15 +332,16 @@ class BrowserbaseProvider:
         return document
 
     def _sessions(self, query: Mapping[str, str]) -> Iterator[RemoteSession]:
+        return (item for item in self._rows(query) if item is not None)
+
+    def _rows(self, query: Mapping[str, str]) -> Iterator[RemoteSession | None]:
         # The API has no pages: all that was ever made may come in one answer.
         url = f"{self.base_url}/v1/sessions{f'?{urlencode(query, quote_via=quote)}' if query else ''}"
         answer = self._client.send("GET", url, wanted=Wanted.FILE)
         if not answer.ok:
             raise self._client.failure(answer, what="list")
         for document in self._client.elements(answer, what="list"):
-            found = _session(document, answer.clock_ahead)
-            if found is not None:
-                yield found
+            yield _session(document, answer.clock_ahead)
 
     def _readable(self, answer: Answer) -> RemoteSession | None:
         try:

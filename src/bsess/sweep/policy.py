@@ -85,9 +85,8 @@ def _decide(facts: Facts, rules: Rules, now: float) -> tuple[bool, str]:
     left = session.left(now)
     if left is not None and left + session.slack <= 0:
         return True, f"ttl passed {durations.show(-left)} ago"
-    if facts.lost_create and facts.beyond_reach:
-        by = "some time" if left is None else f"{durations.show(left)} from now"
-        return False, f"its create was never answered and nothing can find it: its ttl ends it {by}"
+    if facts.beyond_reach:
+        return False, _out_of_reach(facts, left)
     if facts.lost_create:
         return True, "its create was never answered"
     if facts.failure is not None:
@@ -101,6 +100,13 @@ def _decide(facts: Facts, rules: Rules, now: float) -> tuple[bool, str]:
             return False, "its lease is held"
         return True, f"its lease ran out {durations.show(now - facts.lease_until)} ago"
     return _by_age(session, rules, now)
+
+
+def _out_of_reach(facts: Facts, left: float | None) -> str:
+    if not facts.lost_create:
+        return "its create is under way"
+    by = "some time" if left is None else f"{durations.show(left)} from now"
+    return f"its create was never answered and nothing can find it: its ttl ends it {by}"
 
 
 def _by_age(session: Session, rules: Rules, now: float) -> tuple[bool, str]:
