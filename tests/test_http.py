@@ -158,7 +158,7 @@ def test_a_deadline_before_the_next_attempt_leaves_the_last_answer(serve, make_c
 def test_a_huge_answer_is_refused_in_bounded_memory(serve, make_client, behave):
     server = serve(behave)
     with pytest.raises(UnreachableError, match="larger than 64 MB"):
-        make_client(server.url).send("GET", server.url)
+        make_client(server.url, timeout=60.0, left=120.0).send("GET", server.url)
     assert len(server.requests) == 1
 
 
