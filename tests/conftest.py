@@ -22,6 +22,15 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
+def pytest_terminal_summary(terminalreporter):
+    """Print what tests counted, wherever they ran."""
+    for reports in terminalreporter.stats.values():
+        for report in reports:
+            if getattr(report, "when", None) == "call":
+                for name, value in report.user_properties:
+                    terminalreporter.write_line(f"{name}: {value}")
+
+
 @pytest.fixture(scope="session")
 def executable() -> str:
     """The installed `bsess` of this interpreter's environment."""

@@ -18,7 +18,6 @@ import signal
 import socket
 import sqlite3
 import subprocess
-import sys
 import threading
 import time
 from collections import Counter
@@ -412,7 +411,7 @@ def simulation(tmp_path):
     assert made.service.wrong == []
 
 
-def test_nothing_alive_is_ended_and_no_orphan_outlives_two_sweeps(simulation, capsys):
+def test_nothing_alive_is_ended_and_no_orphan_outlives_two_sweeps(simulation, record_property):
     service = simulation.service
     for number in range(ROUNDS):
         simulation.round()
@@ -439,8 +438,7 @@ def test_nothing_alive_is_ended_and_no_orphan_outlives_two_sweeps(simulation, ca
     counts = simulation.counts
     made = len(service.stories) - len(foreign)
     told = {"rounds": ROUNDS, "seed": simulation.seed, "sessions": made, **counts, "released": service.released}
-    with capsys.disabled():
-        sys.stdout.write(f"\n{json.dumps({**told, 'faults': service.misbehave.counts})}\n")
+    record_property("simulation", json.dumps({**told, "faults": service.misbehave.counts}))
     assert made >= 500
     assert counts["sweep: killed"] >= 30
     assert counts["create: killed"] >= 20
