@@ -78,5 +78,6 @@ def _die_at(number):
     around(bsess.http.Client, "_exchange")
     around(bsess.ledger.sqlite.SqliteLedger, "intend")
     around(bsess.ledger.sqlite.SqliteLedger, "change")
+    around(bsess.ledger.sqlite.SqliteLedger, "change_all")
     around(bsess.ledger.sqlite.SqliteLedger, "insert")
     around(Renderer, "render")
