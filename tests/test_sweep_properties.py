@@ -350,3 +350,19 @@ def test_what_one_account_lists_proves_nothing_of_another_at_the_same_place(conf
     targets = [Target(session_id, profiles[name]) for name, ids in names.items() for session_id in ids]
     outcomes = close_all(context, targets, lambda _: Manner(wait=0.2), lambda _: None)
     assert {item.id: item.outcome for item in outcomes} == dict.fromkeys(["a1", "a2", "b1", "b2"], OutcomeKind.STUCK)
+
+
+@pytest.mark.parametrize("delivered", [False, True])
+def test_a_create_that_was_answered_after_it_was_chosen_is_no_lost_one(configured, delivered):
+    """Its process had ended when a sweep looked for it, and its row was read before it told of the session."""
+    account = Account({"s": RemoteSession("s", "running", live=True)}, complete=True, finds=False, clock_ahead=0.0)
+    context = World(config=configured, environment={}, command="sweep", at=account)
+    asked = Row(
+        key="k", provider="memory", base_url="memory:", account="a", profile="p", state=RowState.INTENT, owner=ME,
+        created_at=NOW, changed_at=NOW, id="s", creator=DEAD,
+    )  # fmt: skip
+    context._ledger = Ledger([replace(asked, state=RowState.OPEN, version=2) if delivered else asked])
+    target = Target("s", configured.profiles["p"], asked)
+    (outcome,) = close_all(context, [target], lambda _: Manner(wait=0.2, as_chosen=True), lambda _: None)
+    assert outcome.outcome == (OutcomeKind.SKIPPED if delivered else OutcomeKind.CLOSED)
+    assert account.ended == ([] if delivered else ["s"])

@@ -182,7 +182,9 @@ def _claim(context: Context, row: Row, *, as_chosen: bool) -> Row | Outcome:
 
 
 def _reasons_of(row: Row) -> tuple[object, ...]:
-    return row.owner, dict(row.labels), row.expires_at, row.owner_process, row.lease_until
+    # An intent whose create has been answered since was no lost one, though its process is gone by now.
+    delivered = row.state is not RowState.INTENT
+    return row.owner, dict(row.labels), row.expires_at, row.owner_process, row.lease_until, delivered
 
 
 def claimed_by_other(row: Row, now: float) -> bool:
