@@ -840,6 +840,7 @@ def test_a_profiles_url_holds_no_password(bb, base):
         (["show", "abc12"], "the start of an id needs 6 characters"),
         (["close", "abc12"], "the start of an id needs 6 characters"),
         (["create", "--viewport", "1x1"], "10 to 99999 pixels"),
+        (["create", "--ttl", "1s"], "from 1m to 6h"),
         (["create", "--proxy", "us:"], "is not understood"),
         (["create", "--proxy", "socks5://h:1"], "only http:// and https://"),
         (["create", "--label", "bsess_x=1"], "give it another name"),

@@ -578,8 +578,7 @@ def test_an_output_encoding_without_a_letter_is_no_bug(world):
 
 
 @pytest.mark.parametrize(
-    "value",
-    ["5", "-5s", "1w", "0s", "99999999d", "nan", "inf", "", "30m1h", "1h1h", "1h 30m", "1_0s", "1e3s", "\u0665m"],
+    "value", ["5", "-5s", "1w", "0s", "99999999d", "nan", "inf", "", "1h30m", "1_0s", "1e3s", "\u0665m"]
 )
 def test_a_ttl_that_is_none_is_a_usage_error(world, value):
     assert_fails(world.run("create", "--executable", "/bin/false", f"--ttl={value}"), 2)

@@ -577,6 +577,13 @@ def test_a_failure_is_in_the_files_too(bb, base):
     assert metrics(file)["exit_code"] == 1
 
 
+@pytest.mark.parametrize("flag", ["--report", "--metrics"])
+def test_a_file_that_takes_nothing_hides_no_failure(bb, base, flag):
+    ended = bb.run("sweep", "--yes", "-p", "nope", flag, "/dev/full")
+    assert ended.code == 2
+    assert "there is no profile 'nope'" in ended.err
+
+
 def test_a_look_is_no_successful_sweep(bb, base):
     file = bb.folder / "bsess.prom"
     bb.ok("sweep", "--dry-run", "--metrics", str(file))

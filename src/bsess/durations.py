@@ -1,4 +1,4 @@
-"""Durations as users write them: `90s`, `15m`, `2h`, `1d`, `1h30m`."""
+"""Durations as users write them: `90s`, `15m`, `2h`, `1d`."""
 
 from __future__ import annotations
 
@@ -7,9 +7,7 @@ import re
 from bsess.errors import UsageError
 
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
-_PART = r"([0-9]{1,12}(?:\.[0-9]{1,3})?)"
-_PATTERN = re.compile("".join(f"(?:{_PART}{unit})?" for unit in reversed(_UNITS)), re.ASCII)
-MAX_SECONDS = 100 * 365 * 86400
+_PATTERN = re.compile(r"([0-9]{1,9}(?:\.[0-9]{1,3})?)([smhd])", re.ASCII)
 
 
 def parse(text: str, *, name: str, zero: bool = False) -> float:
@@ -18,14 +16,18 @@ def parse(text: str, *, name: str, zero: bool = False) -> float:
     `name` is the flag or key for the error. Raises UsageError.
     """
     match = _PATTERN.fullmatch(text.strip())
-    if match is None or not text.strip():
+    if match is None:
         raise UsageError(f"{name}: {text[:40]!r} is not a duration", hint="write it with its unit: 90s, 15m, 2h or 1d")
-    seconds = sum(float(part or 0) * size for part, size in zip(match.groups(), reversed(_UNITS.values()), strict=True))
-    if seconds > MAX_SECONDS:
-        raise UsageError(f"{name}: {text.strip()[:40]} is more than 100 years", hint="give it less")
+    seconds = float(match[1]) * _UNITS[match[2]]
     if not seconds and not zero:
         raise UsageError(f"{name}: {text.strip()} is no time at all", hint="give it more: 90s, 15m, 2h or 1d")
     return seconds
+
+
+def written(seconds: float) -> str:
+    """Return a duration as `parse` reads it, in the largest unit that it is whole in: `6h`, `90s`."""
+    unit = next(unit for unit in reversed(_UNITS) if unit == "s" or seconds % _UNITS[unit] == 0)
+    return f"{seconds / _UNITS[unit]:g}{unit}"
 
 
 def show(seconds: float) -> str:

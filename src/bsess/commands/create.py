@@ -334,7 +334,7 @@ def _check_ttl(ttl: float, provider: Provider) -> None:
         raise UsageError(
             f"a ttl of {durations.show(ttl)} is out of bounds for {provider.name}",
             code="ttl_bounds",
-            hint=f"from {durations.show(low)} to {durations.show(high)}",
+            hint=f"from {durations.written(low)} to {durations.written(high)}",
         )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -77,7 +78,9 @@ def failure(error: BsessError, path: str | None) -> Result:
     """Return what came of a sweep that did nothing, and tell it as metrics: an old file would look like a success."""
     result = Result("sweep", exit_code=error.exit_code, errors=(inventory.problem(error),))
     if path is not None:
-        _write_metrics(path, result, metrics.Gauges())
+        # A disk that is full may be what failed: that is to be told, and not what follows from it.
+        with suppress(FailedError):
+            _write_metrics(path, result, metrics.Gauges())
     return result
 
 
